@@ -1,0 +1,3 @@
+//! The stheno binary: parse, dispatch.
+
+fn main() {}

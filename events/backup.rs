@@ -48,11 +48,11 @@ pub enum WaitReason {
     DatacenterNotFound,
     /// `spec.stopped` is true.
     DatacenterStopped,
-    /// The datacenter has no pods.
-    NoPods,
+    /// The datacenter has fewer pods than its size, or none.
+    PodsMissing,
     /// A pod has no container `medusa`.
     SidecarMissing,
-    /// A pod's sidecar is not ready.
+    /// A pod's sidecar is not ready, or the pod has no address.
     SidecarNotReady,
     /// Another operation runs on the datacenter.
     OperationRunning,
@@ -224,6 +224,9 @@ pub struct NodeUnanswered {
     /// The sidecar answered, but knows nothing of this backup.
     #[serde(default)]
     pub not_found: bool,
+    /// When the sidecar last answered in the course of this call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Time>,
     /// The error, one sentence.
     pub error: Arc<str>,
 }
@@ -348,4 +351,29 @@ pub struct ObjectCreated {
     /// It was there before, made by somebody else: it stays as it is.
     #[serde(default)]
     pub foreign: bool,
+}
+
+impl Event {
+    /// The job that the event is about.
+    #[must_use]
+    pub const fn job(&self) -> &Uid {
+        match self {
+            Self::Queued(e) => &e.job,
+            Self::Started(e) => &e.job,
+            Self::EffectClaimed(e) => &e.job,
+            Self::ClaimAbandoned(e) => &e.job,
+            Self::NodeStarted(e) => &e.job,
+            Self::Progress(e) => &e.job,
+            Self::NodeFinished(e) => &e.job,
+            Self::NodeFailed(e) => &e.job,
+            Self::NodeUnanswered(e) => &e.job,
+            Self::NodeLost(e) => &e.job,
+            Self::OutcomeDecided(e) => &e.job,
+            Self::Summarised(e) => &e.job,
+            Self::SummaryFailed(e) => &e.job,
+            Self::Completed(e) => &e.job,
+            Self::Failed(e) => &e.job,
+            Self::ObjectCreated(e) => &e.job,
+        }
+    }
 }

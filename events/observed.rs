@@ -123,6 +123,9 @@ pub struct Backup {
     /// `spec.backupType`.
     #[serde(default)]
     pub backup_type: BackupType,
+    /// Label `stheno.io/operation`: UID of the job that made it, where it is ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Uid>,
 }
 
 /// A CassandraDatacenter.

@@ -1,1 +1,66 @@
-//! room
+//! What to do about it: the pure front door. State and time in; events, effects and the next moment of interest out.
+//!
+//! Nothing here awaits, reads a clock or an environment, or draws a random number. [`engine`] is the order of the arrows
+//! as a state machine without I/O: the operator drives it with real edges, the simulation with false ones.
+
+pub mod backup;
+pub mod effect;
+pub mod engine;
+pub mod observation;
+pub mod policy;
+
+pub use effect::{Effect, EffectKey};
+pub use observation::Observation;
+
+use stheno_events::{DcKey, Epoch, Event, Time, datacenter};
+use stheno_projections::Datacenter;
+
+/// What a decision may know beside the datacenter's state.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The datacenter.
+    pub key: &'a DcKey,
+    /// The time of the decision: never earlier than the log's.
+    pub now: Time,
+    /// The term that decides.
+    pub epoch: Epoch,
+}
+
+/// The decisions that follow from the state, in order; empty when there is nothing to decide. The caller folds them and
+/// asks again until nothing follows.
+#[must_use]
+pub fn decide(dc: &Datacenter, context: Context<'_>) -> Vec<Event> {
+    if dc.frozen.is_some() {
+        return Vec::new();
+    }
+    if let (Some(object), Some(former)) = (&dc.object, &dc.uid)
+        && object.meta.uid != *former
+    {
+        return replaced(dc, former, &object.meta.uid);
+    }
+    backup::decide(dc, context)
+}
+
+/// Another datacenter of the same name: what runs on the former one ends.
+fn replaced(dc: &Datacenter, former: &stheno_events::Uid, uid: &stheno_events::Uid) -> Vec<Event> {
+    let incarnation = datacenter::Incarnation { former: former.clone(), uid: uid.clone() };
+    std::iter::once(incarnation.into()).chain(backup::abandon(dc)).collect()
+}
+
+/// The effects that should be running in this term: those that are claimed and have no outcome.
+#[must_use]
+pub fn due(dc: &Datacenter, context: Context<'_>) -> Vec<Effect> {
+    if dc.frozen.is_some() {
+        return Vec::new();
+    }
+    backup::due(dc, context)
+}
+
+/// The next moment at which [`decide`] may have something to say though nothing happens; none while it only waits for facts.
+#[must_use]
+pub fn wake(dc: &Datacenter, context: Context<'_>) -> Option<Time> {
+    if dc.frozen.is_some() {
+        return None;
+    }
+    backup::wake(dc, context)
+}

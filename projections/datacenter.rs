@@ -1,0 +1,273 @@
+//! A datacenter as the log tells it: the object, its pods, its operations, the inventory of its backups.
+
+use crate::backup::{Operation, Stage};
+use crate::world::{Head, Touched};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use stheno_events::backup::Summarised;
+use stheno_events::datacenter::{Event as DcEvent, Led};
+use stheno_events::observed::{self, BackupType, ObjectKind, Pod};
+use stheno_events::{Event, PodName, Time, Uid, backup};
+
+/// All that decides about one datacenter.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Datacenter {
+    /// Its last message.
+    pub head: Head,
+    /// Who may append and act here.
+    pub led: Option<Led>,
+    /// Why nothing may be decided here: an event that this build does not understand.
+    pub frozen: Option<Arc<str>>,
+    /// The CassandraDatacenter, while there is one.
+    pub object: Option<Arc<observed::Datacenter>>,
+    /// Its UID at last sight, kept when the object goes.
+    pub uid: Option<Uid>,
+    /// Its pods, as far as they were recorded.
+    pub pods: BTreeMap<PodName, Arc<Pod>>,
+    /// Operations by the UID of their job.
+    pub operations: BTreeMap<Uid, Arc<Operation>>,
+    /// Operations that have not ended, in order of request.
+    pub open: BTreeSet<(Time, Uid)>,
+    /// The inventory: complete backups that have, or shall have, an object.
+    pub backups: BTreeMap<Arc<str>, Arc<Backup>>,
+    /// Objects that could not be read, by UID.
+    pub malformed: BTreeMap<Uid, Arc<observed::Malformed>>,
+    /// Events that broke a law of the log: counted, never obeyed.
+    pub illegal: u64,
+}
+
+/// A complete backup of this datacenter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Backup {
+    /// The job that made it; none for an object that the log merely saw.
+    pub operation: Option<Uid>,
+    /// Full or differential.
+    pub backup_type: BackupType,
+    /// Start.
+    pub started: Option<Time>,
+    /// End.
+    pub finished: Option<Time>,
+    /// What the bucket said.
+    pub summary: Option<Arc<Summarised>>,
+    /// The MedusaBackup object.
+    pub object: Object,
+}
+
+/// The MedusaBackup object of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Object {
+    /// To be created. Once it has been, a deletion is the user's and is not undone.
+    Wanted,
+    /// Created by us; its status is a projection.
+    Ours {
+        /// Its UID.
+        uid: Uid,
+    },
+    /// Made by somebody else: it stays as it is.
+    Foreign {
+        /// Its UID.
+        uid: Uid,
+    },
+}
+
+impl Datacenter {
+    /// Whether any operation has not ended: only then pods are recorded.
+    #[must_use]
+    pub fn busy(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// The operation of a job.
+    #[must_use]
+    pub fn operation(&self, job: &Uid) -> Option<&Operation> {
+        self.operations.get(job).map(AsRef::as_ref)
+    }
+
+    /// Folds one event that is not in the log yet: how a decision sees what it has just decided.
+    pub fn fold(&mut self, event: &Event, at: Time) {
+        self.apply(event, at, &mut Vec::new());
+    }
+
+    /// Folds one event; what it touched goes to `touched`.
+    pub(crate) fn apply(&mut self, event: &Event, at: Time, touched: &mut Vec<Touched>) {
+        match event {
+            Event::Observed(event) => self.observe(event, at, touched),
+            Event::Backup(event) => self.backup(event, at, touched),
+            Event::Datacenter(DcEvent::Led(led)) => self.led = Some(led.clone()),
+            Event::Datacenter(DcEvent::Incarnation(e)) => {
+                self.uid = Some(e.uid.clone());
+                self.pods.clear();
+            }
+            Event::Operator(_) => self.illegal += 1,
+        }
+    }
+
+    fn observe(&mut self, event: &observed::Event, at: Time, touched: &mut Vec<Touched>) {
+        match event {
+            observed::Event::BackupJob(job) => {
+                let uid = job.meta.uid.clone();
+                self.malformed.remove(&uid);
+                touched.push(Touched::Job(uid.clone()));
+                if let Some(operation) = self.operations.get_mut(&uid) {
+                    Arc::make_mut(operation).request = job.clone();
+                } else {
+                    self.open.insert((job.meta.created, uid.clone()));
+                    self.operations.insert(uid, Arc::new(Operation::requested(job.clone(), at)));
+                }
+            }
+            observed::Event::Adopted(adopted) => {
+                if let Some(operation) = self.operations.get_mut(&adopted.uid) {
+                    let operation = Arc::make_mut(operation);
+                    if matches!(operation.stage, Stage::Waiting { .. }) {
+                        operation.adopt(adopted, at);
+                    } else {
+                        self.illegal += 1;
+                    }
+                    self.close_if_ended(&adopted.uid);
+                    touched.push(Touched::Job(adopted.uid.clone()));
+                }
+            }
+            observed::Event::Backup(object) => {
+                let uid = object.meta.uid.clone();
+                let name = object.meta.name.clone();
+                self.malformed.remove(&uid);
+                let backup = self.backups.entry(name.clone()).or_insert_with(|| {
+                    Arc::new(Backup {
+                        operation: None,
+                        backup_type: object.backup_type,
+                        started: None,
+                        finished: None,
+                        summary: None,
+                        object: Object::Foreign { uid: uid.clone() },
+                    })
+                });
+                let ours = object.operation.is_some() && object.operation == backup.operation;
+                Arc::make_mut(backup).object = if ours { Object::Ours { uid } } else { Object::Foreign { uid } };
+                touched.push(Touched::Backup(name));
+            }
+            observed::Event::Datacenter(object) => {
+                self.uid = self.uid.take().or_else(|| Some(object.meta.uid.clone()));
+                self.object = Some(Arc::new(object.clone()));
+            }
+            observed::Event::Pod(pod) => {
+                self.pods.insert(pod.name(), Arc::new(pod.clone()));
+            }
+            observed::Event::Gone(gone) => self.gone(gone, touched),
+            observed::Event::Malformed(object) => {
+                self.malformed.insert(object.uid.clone(), Arc::new(object.clone()));
+                touched.push(Touched::Malformed(object.uid.clone()));
+            }
+            observed::Event::Gap(_) | observed::Event::Unobservable(_) | observed::Event::Observable(_) => {}
+        }
+    }
+
+    fn gone(&mut self, gone: &observed::Gone, touched: &mut Vec<Touched>) {
+        self.malformed.remove(&gone.uid);
+        match gone.kind {
+            ObjectKind::MedusaBackupJob => {
+                if let Some(operation) = self.operations.get_mut(&gone.uid) {
+                    Arc::make_mut(operation).gone = true;
+                }
+                self.forget(&gone.uid);
+            }
+            ObjectKind::MedusaBackup => {
+                let same = |backup: &Arc<Backup>| match &backup.object {
+                    Object::Ours { uid } | Object::Foreign { uid } => *uid == gone.uid,
+                    Object::Wanted => false,
+                };
+                if self.backups.get(&gone.name).is_some_and(same) {
+                    self.backups.remove(&gone.name);
+                    touched.push(Touched::Backup(gone.name.clone()));
+                }
+            }
+            ObjectKind::CassandraDatacenter => {
+                if self.object.as_ref().is_some_and(|object| object.meta.uid == gone.uid) {
+                    self.object = None;
+                }
+            }
+            ObjectKind::Pod => {
+                let name = PodName::from(gone.name.clone());
+                if self.pods.get(&name).is_some_and(|pod| pod.meta.uid == gone.uid) {
+                    self.pods.remove(&name);
+                }
+            }
+        }
+    }
+
+    fn backup(&mut self, event: &backup::Event, at: Time, touched: &mut Vec<Touched>) {
+        let job = event.job();
+        let Some(operation) = self.operations.get_mut(job) else {
+            self.illegal += 1;
+            return;
+        };
+        let operation = Arc::make_mut(operation);
+        if !operation.apply(event, at) {
+            self.illegal += 1;
+            return;
+        }
+        touched.push(Touched::Job(job.clone()));
+        match event {
+            backup::Event::Completed(_) => {
+                let name = operation.request.meta.name.clone();
+                let started = operation.started();
+                let made = Backup {
+                    operation: Some(job.clone()),
+                    backup_type: operation.request.backup_type,
+                    started,
+                    finished: Some(at),
+                    summary: operation.summary.clone(),
+                    object: Object::Wanted,
+                };
+                // An object of that name stays as it is.
+                self.backups.entry(name.clone()).or_insert_with(|| Arc::new(made));
+                touched.push(Touched::Backup(name));
+            }
+            backup::Event::ObjectCreated(e) => {
+                let name = operation.request.meta.name.clone();
+                if let Some(backup) = self.backups.get_mut(&name)
+                    && backup.operation.as_ref() == Some(job)
+                    && backup.object == Object::Wanted
+                {
+                    let uid = e.uid.clone();
+                    Arc::make_mut(backup).object =
+                        if e.foreign { Object::Foreign { uid } } else { Object::Ours { uid } };
+                }
+                touched.push(Touched::Backup(name));
+            }
+            backup::Event::Queued(_)
+            | backup::Event::Started(_)
+            | backup::Event::EffectClaimed(_)
+            | backup::Event::ClaimAbandoned(_)
+            | backup::Event::NodeStarted(_)
+            | backup::Event::Progress(_)
+            | backup::Event::NodeFinished(_)
+            | backup::Event::NodeFailed(_)
+            | backup::Event::NodeUnanswered(_)
+            | backup::Event::NodeLost(_)
+            | backup::Event::OutcomeDecided(_)
+            | backup::Event::Summarised(_)
+            | backup::Event::SummaryFailed(_)
+            | backup::Event::Failed(_) => {}
+        }
+        self.close_if_ended(job);
+        self.forget(job);
+    }
+
+    fn close_if_ended(&mut self, job: &Uid) {
+        if let Some(operation) = self.operations.get(job).filter(|operation| operation.ended()) {
+            self.open.remove(&(operation.request.meta.created, job.clone()));
+            if self.open.is_empty() {
+                // Pods are recorded only while an operation needs them.
+                self.pods.clear();
+            }
+        }
+    }
+
+    /// An operation that ended and whose custom resource is gone leaves the world, not the log.
+    fn forget(&mut self, job: &Uid) {
+        if self.operations.get(job).is_some_and(|operation| operation.gone && operation.ended()) {
+            self.operations.remove(job);
+        }
+    }
+}

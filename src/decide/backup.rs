@@ -1,0 +1,413 @@
+//! The backup process: when a job may start, which nodes are called when, when it has ended.
+
+use crate::{Context, Effect, EffectKey, policy};
+use chrono::TimeDelta;
+use std::sync::Arc;
+use stheno_events::backup::{
+    Call, Completed, EffectClaimed, Failed, NodeLost, Outcome, OutcomeDecided, Queued, Started, WaitReason,
+};
+use stheno_events::observed::Pod;
+use stheno_events::{Event, PodName, Time, Uid};
+use stheno_projections::Datacenter;
+use stheno_projections::backup::{Claim, Node, NodeState, Operation, Reading, Stage};
+
+/// The decisions about all backups of a datacenter.
+#[must_use]
+pub fn decide(dc: &Datacenter, context: Context<'_>) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut taken = dc.open.iter().filter_map(|(_, job)| dc.operation(job)).find(|operation| operation.active());
+    for (_, job) in &dc.open {
+        let Some(operation) = dc.operation(job) else { continue };
+        match &operation.stage {
+            Stage::Waiting { wait, .. } => {
+                let decided = waiting(dc, context, operation, taken, wait.as_ref());
+                // Who starts takes the datacenter: those behind it see that in the same breath.
+                if decided.iter().any(|event| matches!(event, Event::Backup(stheno_events::backup::Event::Started(_))))
+                {
+                    taken = Some(operation);
+                }
+                events.extend(decided);
+            }
+            Stage::Running { since } => events.extend(running(dc, context, operation, *since)),
+            Stage::Closing { since, outcome, message, reading, .. } => {
+                events.extend(closing(
+                    dc,
+                    context,
+                    operation,
+                    Close { since: *since, outcome: *outcome, message, reading },
+                ));
+            }
+            Stage::Ended { .. } => {}
+        }
+    }
+    events
+}
+
+/// What runs on a datacenter that was replaced ends.
+pub(crate) fn abandon(dc: &Datacenter) -> impl Iterator<Item = Event> {
+    dc.operations.iter().filter(|(_, operation)| matches!(operation.stage, Stage::Running { .. })).map(|(job, _)| {
+        let message = "the datacenter was deleted and another one of the same name created".into();
+        OutcomeDecided { job: job.clone(), outcome: Outcome::DatacenterReplaced, message }.into()
+    })
+}
+
+fn waiting(
+    dc: &Datacenter,
+    context: Context<'_>,
+    operation: &Operation,
+    taken: Option<&Operation>,
+    wait: Option<&stheno_projections::backup::Wait>,
+) -> Vec<Event> {
+    let job = &operation.request.meta.uid;
+    if operation.gone || operation.request.meta.deleting.is_some() {
+        return vec![refused(job, "the job was deleted before it started")];
+    }
+    let (reason, message) = if let Some(other) = taken {
+        (WaitReason::OperationRunning, format!("waits for backup {} of the same datacenter", other.request.meta.name))
+    } else {
+        match ready(dc, context) {
+            Ok(nodes) => return vec![Started { job: job.clone(), nodes }.into()],
+            Err(not_ready) => not_ready,
+        }
+    };
+    if let Some(wait) = wait.filter(|wait| wait.reason == reason) {
+        let patience = reason != WaitReason::OperationRunning;
+        if patience && context.now >= wait.since + policy::WAIT_FOR_DATACENTER {
+            let minutes = policy::WAIT_FOR_DATACENTER.num_minutes();
+            return vec![refused(job, &format!("refused after waiting {minutes} minutes: {message}"))];
+        }
+        if *wait.message == *message {
+            return Vec::new();
+        }
+    }
+    vec![Queued { job: job.clone(), reason, message: message.into() }.into()]
+}
+
+fn refused(job: &Uid, message: &str) -> Event {
+    OutcomeDecided { job: job.clone(), outcome: Outcome::Refused, message: message.into() }.into()
+}
+
+/// The pods of a datacenter that can be backed up now, or what is missing.
+fn ready(dc: &Datacenter, context: Context<'_>) -> Result<Vec<PodName>, (WaitReason, String)> {
+    let key = context.key;
+    let Some(object) = &dc.object else {
+        let message = format!("no CassandraDatacenter {:?} in namespace {}", key.name, key.namespace);
+        return Err((WaitReason::DatacenterNotFound, message));
+    };
+    if object.stopped {
+        let message = format!("datacenter {} is stopped (spec.stopped): start it", key.name);
+        return Err((WaitReason::DatacenterStopped, message));
+    }
+    let cluster = label_value(&object.cluster);
+    let pods: Vec<&Arc<Pod>> =
+        dc.pods.values().filter(|pod| *pod.cluster == *cluster && pod.meta.deleting.is_none()).collect();
+    let wanted = usize::try_from(object.size).unwrap_or(0);
+    if pods.is_empty() || pods.len() < wanted {
+        let message = format!("datacenter {} has {} of {wanted} pods", key.name, pods.len());
+        return Err((WaitReason::PodsMissing, message));
+    }
+    if let Some(pod) = pods.iter().find(|pod| pod.sidecar.is_none()) {
+        let message =
+            format!("pod {} has no container \"medusa\": add the medusa section to the cluster", pod.meta.name);
+        return Err((WaitReason::SidecarMissing, message));
+    }
+    if let Some(pod) = pods.iter().find(|pod| !callable(pod)) {
+        let message =
+            format!("the sidecar of pod {} is not ready: see the logs of its container medusa", pod.meta.name);
+        return Err((WaitReason::SidecarNotReady, message));
+    }
+    Ok(pods.into_iter().map(|pod| pod.name()).collect())
+}
+
+fn callable(pod: &Pod) -> bool {
+    pod.ip.is_some() && pod.sidecar.as_ref().is_some_and(|sidecar| sidecar.ready)
+}
+
+/// A cluster's name as cass-operator writes it into labels: case stays, what a label forbids is dropped.
+#[must_use]
+pub fn label_value(name: &str) -> String {
+    name.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
+        .map(|piece| piece.trim_matches(|c: char| !c.is_ascii_alphanumeric()))
+        .collect()
+}
+
+fn running(dc: &Datacenter, context: Context<'_>, operation: &Operation, since: Time) -> Vec<Event> {
+    let job = &operation.request.meta.uid;
+    if operation.nodes.is_empty() {
+        // Adopted with a start and no pod: its program may have died in the fan-out.
+        if context.now < since + policy::SILENCE {
+            return Vec::new();
+        }
+        let message = "started by another program, which recorded no pod: create a new job".into();
+        return vec![OutcomeDecided { job: job.clone(), outcome: Outcome::Failed, message }.into()];
+    }
+    if operation.nodes.values().all(|node| node.state.ended()) {
+        return vec![outcome(job, operation)];
+    }
+    let mut slots = policy::STARTS_AT_ONCE.saturating_sub(
+        operation
+            .nodes
+            .values()
+            .filter(|node| matches!(node.state, NodeState::Called { .. }) && node.started.is_none())
+            .count(),
+    );
+    let quiet = quiet_until(dc, context);
+    let mut events = Vec::new();
+    for (pod, node) in &operation.nodes {
+        if node.state.ended() {
+            continue;
+        }
+        if let Some(reason) = given_up(dc, context, operation, pod, node, since) {
+            events.push(NodeLost { job: job.clone(), pod: pod.clone(), reason: reason.into() }.into());
+            continue;
+        }
+        if quiet.is_some() {
+            continue;
+        }
+        let claim = match &node.state {
+            NodeState::Pending { failures, failed_at, .. } => {
+                let rested = failed_at.is_none_or(|at| context.now >= at + policy::backoff(*failures));
+                let there = dc.pods.get(pod).is_some_and(|pod| callable(pod));
+                let free = slots > 0;
+                (rested && there && free).then(|| {
+                    slots -= 1;
+                    (Call::Start(pod.clone()), node.attempts + 1)
+                })
+            }
+            NodeState::Called { claim, .. } => {
+                (claim.epoch < context.epoch).then(|| (Call::Resume(pod.clone()), claim.attempt))
+            }
+            NodeState::Doubt { failures, failed_at, .. } => {
+                let rested = *failures == 0 || context.now >= *failed_at + policy::backoff(*failures);
+                let there = dc.pods.get(pod).is_some_and(|pod| pod.ip.is_some() && pod.sidecar.is_some());
+                (rested && there).then(|| (Call::Resume(pod.clone()), node.attempts.max(1)))
+            }
+            NodeState::Finished { .. } | NodeState::Failed { .. } => None,
+        };
+        if let Some((call, attempt)) = claim {
+            events.push(EffectClaimed { job: job.clone(), call, attempt, epoch: context.epoch }.into());
+        }
+    }
+    events
+}
+
+/// Until when nothing may be started here, if that is still to come.
+fn quiet_until(dc: &Datacenter, context: Context<'_>) -> Option<Time> {
+    let led = dc.led.as_ref().filter(|led| led.epoch == context.epoch)?;
+    led.quiet_until.filter(|until| context.now < *until)
+}
+
+/// Why a node is given up, if it is.
+fn given_up(
+    dc: &Datacenter,
+    context: Context<'_>,
+    operation: &Operation,
+    pod: &PodName,
+    node: &Node,
+    since: Time,
+) -> Option<String> {
+    if context.now >= since + policy::BACKUP_DEADLINE {
+        return Some(format!("not finished after {} hours", policy::BACKUP_DEADLINE.num_hours()));
+    }
+    let minutes = policy::SILENCE.num_minutes();
+    match &node.state {
+        NodeState::Pending { failures, since: failing, error, .. } => {
+            let error = error.as_deref().unwrap_or("it was never called");
+            if node.attempts >= policy::ATTEMPTS {
+                return Some(format!("failed {} times, at last: {error}", node.attempts));
+            }
+            let from = failing.unwrap_or(since);
+            let absent = !dc.pods.contains_key(pod);
+            (context.now >= from + policy::SILENCE && (*failures > 0 || absent)).then(|| {
+                if absent {
+                    format!("pod {pod} is gone for {minutes} minutes")
+                } else {
+                    format!("no answer for {minutes} minutes: {error}")
+                }
+            })
+        }
+        NodeState::Doubt { origin, heard, not_found, error, .. } => {
+            if *not_found && context.now >= *origin + policy::START_VISIBLE {
+                let minutes = policy::START_VISIBLE.num_minutes();
+                return Some(format!(
+                    "the sidecar knows nothing of this backup {minutes} minutes after it was asked for it"
+                ));
+            }
+            let silent = !*not_found && context.now >= *heard + policy::SILENCE;
+            silent.then(|| {
+                if dc.pods.contains_key(pod) {
+                    format!("no answer for {minutes} minutes: {error}")
+                } else {
+                    format!("pod {pod} went away and did not come back for {minutes} minutes")
+                }
+            })
+        }
+        // A call that is out reports by itself: its transport has deadlines.
+        NodeState::Called { .. } | NodeState::Finished { .. } | NodeState::Failed { .. } => {
+            let _ = operation;
+            None
+        }
+    }
+}
+
+fn outcome(job: &Uid, operation: &Operation) -> Event {
+    let failed: Vec<(&PodName, &Arc<str>)> = operation
+        .nodes
+        .iter()
+        .filter_map(|(pod, node)| match &node.state {
+            NodeState::Failed { reason, .. } => Some((pod, reason)),
+            NodeState::Pending { .. }
+            | NodeState::Called { .. }
+            | NodeState::Doubt { .. }
+            | NodeState::Finished { .. } => None,
+        })
+        .collect();
+    let all = operation.nodes.len();
+    let (outcome, message) = match failed.first() {
+        None => (Outcome::Complete, format!("{all} of {all} nodes complete")),
+        Some((pod, reason)) => {
+            let outcome = if failed.len() == all { Outcome::Failed } else { Outcome::Partial };
+            (outcome, format!("{} of {all} nodes failed; {pod}: {reason}", failed.len()))
+        }
+    };
+    OutcomeDecided { job: job.clone(), outcome, message: message.into() }.into()
+}
+
+struct Close<'a> {
+    since: Time,
+    outcome: Outcome,
+    message: &'a Arc<str>,
+    reading: &'a Reading,
+}
+
+fn closing(dc: &Datacenter, context: Context<'_>, operation: &Operation, close: Close<'_>) -> Vec<Event> {
+    let job = &operation.request.meta.uid;
+    if close.outcome != Outcome::Complete {
+        return vec![Failed { job: job.clone(), outcome: close.outcome, message: close.message.clone() }.into()];
+    }
+    if let Some(summary) = &operation.summary {
+        return vec![if summary.complete {
+            Completed { job: job.clone(), message: close.message.clone() }.into()
+        } else {
+            let message = format!(
+                "every node reported success, but the bucket lists {} of {} nodes as finished",
+                summary.finished_nodes, summary.total_nodes
+            );
+            Failed { job: job.clone(), outcome: Outcome::Partial, message: message.into() }.into()
+        }];
+    }
+    if context.now >= close.since + policy::CLOSING_DEADLINE {
+        let error = close.reading.error.as_deref().unwrap_or("no sidecar could be asked");
+        let message = format!("{}; its summary could not be read: {error}", close.message);
+        return vec![Completed { job: job.clone(), message: message.into() }.into()];
+    }
+    if quiet_until(dc, context).is_some() {
+        return Vec::new();
+    }
+    let reading = close.reading;
+    let out = reading.claim.as_ref().is_some_and(|claim| claim.epoch == context.epoch);
+    let rested = reading.failed_at.is_none_or(|at| context.now >= at + policy::backoff(reading.failures));
+    if out || !rested {
+        return Vec::new();
+    }
+    // Another pod at each attempt: one that cannot read the bucket must not stand for all.
+    let callable: Vec<&PodName> =
+        operation.nodes.keys().filter(|pod| dc.pods.get(*pod).is_some_and(|pod| callable(pod))).collect();
+    let failures = usize::try_from(reading.failures).unwrap_or(0);
+    let Some(pod) = callable.get(failures % callable.len().max(1)) else { return Vec::new() };
+    let call = Call::Summary((*pod).clone());
+    vec![EffectClaimed { job: job.clone(), call, attempt: reading.failures + 1, epoch: context.epoch }.into()]
+}
+
+/// The calls that are claimed in this term and have no outcome.
+#[must_use]
+pub fn due(dc: &Datacenter, context: Context<'_>) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for operation in dc.open.iter().filter_map(|(_, job)| dc.operation(job)) {
+        let calls = operation.nodes.values().filter_map(|node| match &node.state {
+            NodeState::Called { claim, .. } => Some((claim, Some(node))),
+            NodeState::Pending { .. }
+            | NodeState::Doubt { .. }
+            | NodeState::Finished { .. }
+            | NodeState::Failed { .. } => None,
+        });
+        let reading = match &operation.stage {
+            Stage::Closing { reading, .. } => reading.claim.as_ref().map(|claim| (claim, None)),
+            Stage::Waiting { .. } | Stage::Running { .. } | Stage::Ended { .. } => None,
+        };
+        let running = matches!(operation.stage, Stage::Running { .. });
+        effects.extend(
+            calls
+                .filter(|_| running)
+                .chain(reading)
+                .filter(|(claim, _)| claim.epoch == context.epoch)
+                .map(|(claim, node)| effect(dc, context, operation, claim, node)),
+        );
+    }
+    effects
+}
+
+fn effect(dc: &Datacenter, context: Context<'_>, operation: &Operation, claim: &Claim, node: Option<&Node>) -> Effect {
+    let address = dc.pods.get(claim.call.pod()).and_then(|pod| {
+        let (ip, sidecar) = (pod.ip.as_ref()?, pod.sidecar.as_ref()?);
+        Some((ip.clone(), sidecar.port))
+    });
+    Effect {
+        key: EffectKey {
+            job: operation.request.meta.uid.clone(),
+            call: claim.call.clone(),
+            attempt: claim.attempt,
+            epoch: claim.epoch,
+        },
+        dc: context.key.clone(),
+        backup: operation.request.meta.name.clone(),
+        backup_type: operation.request.backup_type,
+        address,
+        foreign: operation.foreign,
+        sidecar: node.and_then(|node| node.sidecar),
+        accepted: node.is_some_and(|node| node.started.is_some()),
+    }
+}
+
+/// The next moment at which a deadline, a wait or the quiet time ends.
+#[must_use]
+pub fn wake(dc: &Datacenter, context: Context<'_>) -> Option<Time> {
+    let mut moments = Vec::new();
+    let led = dc.led.as_ref().filter(|led| led.epoch == context.epoch);
+    moments.extend(led.and_then(|led| led.quiet_until));
+    for operation in dc.open.iter().filter_map(|(_, job)| dc.operation(job)) {
+        match &operation.stage {
+            Stage::Waiting { wait, .. } => {
+                let patience = wait.as_ref().filter(|wait| wait.reason != WaitReason::OperationRunning);
+                moments.extend(patience.map(|wait| wait.since + policy::WAIT_FOR_DATACENTER));
+            }
+            Stage::Running { since } => {
+                moments.push(*since + policy::BACKUP_DEADLINE);
+                moments.push(*since + policy::SILENCE);
+                moments.extend(operation.nodes.values().flat_map(node_moments));
+            }
+            Stage::Closing { since, reading, .. } => {
+                moments.push(*since + policy::CLOSING_DEADLINE);
+                moments.extend(reading.failed_at.map(|at| at + policy::backoff(reading.failures)));
+            }
+            Stage::Ended { .. } => {}
+        }
+    }
+    moments.into_iter().filter(|moment| *moment > context.now).min()
+}
+
+fn node_moments(node: &Node) -> Vec<Time> {
+    let after = |time: Option<Time>, delta: TimeDelta| time.map(|time| time + delta);
+    match &node.state {
+        NodeState::Pending { failures, since, failed_at, .. } => {
+            [after(*failed_at, policy::backoff(*failures)), after(*since, policy::SILENCE)]
+                .into_iter()
+                .flatten()
+                .collect()
+        }
+        NodeState::Doubt { origin, failures, failed_at, heard, .. } => {
+            vec![*failed_at + policy::backoff(*failures), *heard + policy::SILENCE, *origin + policy::START_VISIBLE]
+        }
+        NodeState::Called { .. } | NodeState::Finished { .. } | NodeState::Failed { .. } => Vec::new(),
+    }
+}

@@ -1,0 +1,292 @@
+//! Composing a message: facts first, then every decision that follows from them, all or nothing.
+
+use super::{Append, Clock, Command, Engine, InFlight, Room};
+use crate::{Context, Observation, decide, policy, wake};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use stheno_events::backup::{self, NodeProgress, Progress};
+use stheno_events::datacenter::Led;
+use stheno_events::observed::{Gone, ObjectKind};
+use stheno_events::{Aggregate, DcKey, Envelope, Epoch, Event, EventId, Fact, LAYOUT, PodName, Process, Time, Uid};
+use stheno_projections::Datacenter;
+use stheno_projections::datacenter::Object;
+
+/// Rounds of deciding in one message; more would mean that decisions chase each other.
+const ROUNDS: usize = 16;
+
+/// A message in the making.
+struct Draft {
+    /// The state with everything folded that the message says.
+    state: Datacenter,
+    events: Vec<Event>,
+    now: Time,
+}
+
+impl Draft {
+    fn push(&mut self, event: Event) {
+        self.state.fold(&event, self.now);
+        self.events.push(event);
+    }
+}
+
+impl Engine {
+    pub(super) fn compose_all(&mut self, clock: Clock, new_id: &mut dyn FnMut() -> EventId) {
+        let due: Vec<DcKey> = self
+            .rooms
+            .iter()
+            .filter(|(_, room)| room.in_flight.is_none())
+            .filter(|(_, room)| room.dirty || room.wake.is_some_and(|wake| wake <= clock.now))
+            .map(|(key, _)| key.clone())
+            .collect();
+        let Some(epoch) = self.acting() else { return };
+        let ending = matches!(self.role, super::Role::Leading { ending: true, .. });
+        let deciding = self.decides() && !ending;
+        for key in due {
+            self.compose(&key, epoch, deciding, clock, new_id);
+        }
+    }
+
+    /// Decisions need everything observable; facts are recorded all the same.
+    fn decides(&self) -> bool {
+        self.world.operator.unobservable.is_empty() && self.world.operator.api_backwards.is_none()
+    }
+
+    fn compose(
+        &mut self,
+        key: &DcKey,
+        epoch: Epoch,
+        deciding: bool,
+        clock: Clock,
+        new_id: &mut dyn FnMut() -> EventId,
+    ) {
+        let known = self.world.datacenters.get(key).cloned().unwrap_or_default();
+        let head = known.head;
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        if room.behind > head.sequence {
+            return;
+        }
+        room.dirty = false;
+        let context = clock.context(key, epoch);
+        let mut draft = Draft { state: Arc::unwrap_or_clone(known), events: Vec::new(), now: clock.now };
+
+        let led = draft.state.led.as_ref().is_some_and(|led| led.epoch == epoch);
+        if !led {
+            let quiet =
+                draft.state.led.as_ref().is_some_and(|led| !self.world.operator.stepped_down.contains(&led.epoch));
+            draft.push(Led { epoch, quiet_until: quiet.then(|| clock.now + policy::QUIET) }.into());
+        }
+        let busy = draft.state.busy();
+        let whole = observations(room, &mut draft);
+        let outcomes = outcomes(room, &mut draft);
+        let progress = progress(room, &mut draft, clock.now);
+        let mut decided = None;
+        if whole && deciding {
+            decided = decisions(&mut draft, context);
+        } else if !whole {
+            room.dirty = true;
+        }
+        room.wake = wake(&draft.state, context).into_iter().chain(next_progress(room, &draft.state)).min();
+
+        // Taking an aggregate is worth a message only where something is open, or something is to be said.
+        if draft.events.len() == usize::from(!led) && !busy {
+            return;
+        }
+        if draft.events.is_empty() {
+            return;
+        }
+        let cause = outcomes.iter().find_map(|event| cause(&self.effects, event));
+        let id = new_id();
+        let envelope = Envelope {
+            v: LAYOUT,
+            id: id.clone(),
+            at: clock.now,
+            wall: clock.wall,
+            seen: self.world.position,
+            epoch,
+            ns: key.namespace.clone(),
+            dc: key.name.clone(),
+            dc_uid: draft.state.uid.clone(),
+            prev: head.digest,
+            cause,
+            corr: correlation(&draft.events),
+            by: self.identity.by.clone(),
+            events: draft.events.into_iter().map(Fact::Known).collect(),
+        };
+        room.in_flight = Some(InFlight { id, sent_ms: clock.boot_ms, outcomes, progress });
+        self.commands.push(Command::Append(Append {
+            aggregate: Aggregate::Datacenter(key.clone()),
+            process: decided.unwrap_or(Process::Observed),
+            expected: head.sequence,
+            envelope,
+        }));
+    }
+}
+
+/// Folds what was seen of objects. Returns whether everything found room in the message. Sights that are no news are
+/// dropped; the others stay until the state agrees with them.
+fn observations(room: &mut Room, draft: &mut Draft) -> bool {
+    let mut known = Vec::new();
+    for (key, seen) in &room.seen {
+        if draft.events.len() >= policy::FACTS_PER_MESSAGE {
+            break;
+        }
+        let news = seen.news(&draft.state);
+        if news.is_empty() {
+            known.push(key.clone());
+        }
+        news.into_iter().for_each(|event| draft.push(event));
+    }
+    for key in known {
+        room.seen.remove(&key);
+    }
+    if draft.state.busy() {
+        pods(room, draft);
+    }
+    draft.events.len() < policy::FACTS_PER_MESSAGE
+}
+
+/// Pods are recorded only while an operation needs them.
+fn pods(room: &Room, draft: &mut Draft) {
+    let lost: Vec<Gone> = draft
+        .state
+        .pods
+        .iter()
+        .filter(|(name, pod)| room.pods.get(*name).is_none_or(|seen| seen.meta.uid != pod.meta.uid))
+        .map(|(_, pod)| Gone {
+            kind: ObjectKind::Pod,
+            uid: pod.meta.uid.clone(),
+            name: pod.meta.name.clone(),
+            inferred: false,
+        })
+        .collect();
+    lost.into_iter().for_each(|gone| draft.push(gone.into()));
+    for pod in room.pods.values() {
+        if draft.events.len() >= policy::FACTS_PER_MESSAGE {
+            return;
+        }
+        Observation::Pod(pod.clone()).news(&draft.state).into_iter().for_each(|event| draft.push(event));
+    }
+}
+
+/// Folds what effects found out. Returns what the message carries of it.
+fn outcomes(room: &mut Room, draft: &mut Draft) -> Vec<Event> {
+    let room_left = policy::FACTS_PER_MESSAGE.saturating_sub(draft.events.len());
+    let taken: Vec<Event> = room.outcomes.drain(..room.outcomes.len().min(room_left)).collect();
+    let mut carried = Vec::new();
+    for event in taken {
+        // Terminal is terminal: what comes after it is not written.
+        let late = match &event {
+            Event::Backup(backup::Event::ObjectCreated(_)) => false,
+            Event::Backup(event) => draft.state.operation(event.job()).is_none_or(|operation| operation.ended()),
+            Event::Observed(_) | Event::Datacenter(_) | Event::Operator(_) => false,
+        };
+        if !late {
+            draft.push(event.clone());
+            carried.push(event);
+        }
+    }
+    if !room.outcomes.is_empty() {
+        room.dirty = true;
+    }
+    carried
+}
+
+type Nodes = BTreeMap<PodName, NodeProgress>;
+
+/// Folds progress, where it is time for it.
+fn progress(room: &mut Room, draft: &mut Draft, now: Time) -> BTreeMap<Uid, Nodes> {
+    let mut carried = BTreeMap::new();
+    room.progress.retain(|job, _| draft.state.operation(job).is_some_and(|operation| operation.active()));
+    let due: Vec<Uid> = room
+        .progress
+        .keys()
+        .filter(|job| progress_at(&draft.state, job).is_some_and(|at| at <= now))
+        .cloned()
+        .collect();
+    for job in due {
+        if let Some(nodes) = room.progress.remove(&job) {
+            draft.push(Progress { job: job.clone(), nodes: nodes.values().cloned().collect() }.into());
+            carried.insert(job, nodes);
+        }
+    }
+    carried
+}
+
+fn progress_at(dc: &Datacenter, job: &Uid) -> Option<Time> {
+    let operation = dc.operation(job)?;
+    Some(operation.progress_at.or(operation.started())? + policy::PROGRESS_EVERY)
+}
+
+fn next_progress(room: &Room, dc: &Datacenter) -> Option<Time> {
+    room.progress.keys().filter_map(|job| progress_at(dc, job)).min()
+}
+
+/// Folds every decision that follows. Returns the process that decided, if one did.
+fn decisions(draft: &mut Draft, context: Context<'_>) -> Option<Process> {
+    let mut process = None;
+    for _ in 0..ROUNDS {
+        let events = decide(&draft.state, context);
+        if events.is_empty() {
+            break;
+        }
+        for event in events {
+            process = Some(match &event {
+                Event::Backup(_) => Process::Backup,
+                Event::Datacenter(_) => Process::Datacenter,
+                Event::Observed(_) => Process::Observed,
+                Event::Operator(_) => Process::Operator,
+            });
+            draft.push(event);
+        }
+    }
+    process
+}
+
+/// The message that claimed the effect of which this is an outcome.
+fn cause(effects: &BTreeMap<crate::EffectKey, super::Running>, event: &Event) -> Option<EventId> {
+    let Event::Backup(event) = event else { return None };
+    effects.iter().find(|(key, _)| key.job == *event.job()).map(|(_, running)| running.claimed_in.clone())
+}
+
+/// The custom resource behind a message, where it is one.
+fn correlation(events: &[Event]) -> Option<Uid> {
+    let mut jobs = events.iter().filter_map(|event| match event {
+        Event::Backup(event) => Some(event.job()),
+        Event::Observed(stheno_events::observed::Event::BackupJob(job)) => Some(&job.meta.uid),
+        Event::Observed(_) | Event::Datacenter(_) | Event::Operator(_) => None,
+    });
+    let first = jobs.next()?;
+    jobs.all(|job| job == first).then(|| first.clone())
+}
+
+/// The objects of a kind that the state knows of.
+pub(super) fn objects(dc: &Datacenter, kind: ObjectKind) -> Box<dyn Iterator<Item = (Uid, Arc<str>)> + '_> {
+    match kind {
+        ObjectKind::MedusaBackupJob => Box::new(
+            dc.operations
+                .iter()
+                .filter(|(_, operation)| !operation.gone)
+                .map(|(uid, operation)| (uid.clone(), operation.request.meta.name.clone())),
+        ),
+        ObjectKind::MedusaBackup => Box::new(dc.backups.iter().filter_map(|(name, backup)| match &backup.object {
+            Object::Ours { uid } | Object::Foreign { uid } => Some((uid.clone(), name.clone())),
+            Object::Wanted => None,
+        })),
+        ObjectKind::CassandraDatacenter => {
+            Box::new(dc.object.iter().map(|object| (object.meta.uid.clone(), object.meta.name.clone())))
+        }
+        ObjectKind::Pod => Box::new(dc.pods.values().map(|pod| (pod.meta.uid.clone(), pod.meta.name.clone()))),
+    }
+}
+
+/// The name of an object that was seen.
+pub(super) fn name(seen: &Observation) -> Arc<str> {
+    match seen {
+        Observation::BackupJob(e, _) => e.meta.name.clone(),
+        Observation::Backup(e) => e.meta.name.clone(),
+        Observation::Datacenter(e) => e.meta.name.clone(),
+        Observation::Pod(e) => e.meta.name.clone(),
+        Observation::Malformed(e) => e.name.clone(),
+        Observation::Gone(e) => e.name.clone(),
+    }
+}

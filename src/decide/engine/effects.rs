@@ -1,0 +1,120 @@
+//! Which effects run: what the state says is due is started, what is not due any more is stopped.
+
+use super::{Clock, Command, Engine};
+use crate::{EffectKey, due, policy};
+use std::collections::BTreeSet;
+use stheno_events::backup::{self, ClaimAbandoned};
+use stheno_events::{DcKey, Envelope, Event, EventId, Fact};
+
+/// What this process knows of a claim of its own term.
+#[derive(Debug, Clone)]
+pub(super) struct Running {
+    pub(super) dc: DcKey,
+    state: State,
+    /// The message that holds the claim: the cause of what comes of it.
+    pub(super) claimed_in: EventId,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    /// Claimed, not started: the append was sent at this moment.
+    Claimed {
+        sent_ms: u64,
+    },
+    Runs,
+    /// Ended; kept until the state has its outcome.
+    Ended,
+}
+
+impl Running {
+    pub(super) const fn runs(&self) -> bool {
+        matches!(self.state, State::Runs)
+    }
+}
+
+impl Engine {
+    /// The effect has ended; what it found out was handed in before.
+    pub fn finished(&mut self, key: &EffectKey) {
+        if let Some(running) = self.effects.get_mut(key) {
+            running.state = State::Ended;
+            if let Some(room) = self.rooms.get_mut(&running.dc) {
+                room.dirty = true;
+            }
+        }
+    }
+
+    /// Claims in a message of ours that is in the log: they may be started now, within the time that counts from sending.
+    pub(super) fn claims_committed(&mut self, envelope: &Envelope, sent_ms: u64) {
+        let dc = DcKey::new(envelope.ns.clone(), envelope.dc.clone());
+        for fact in &envelope.events {
+            if let Fact::Known(Event::Backup(backup::Event::EffectClaimed(claim))) = fact {
+                let key = EffectKey {
+                    job: claim.job.clone(),
+                    call: claim.call.clone(),
+                    attempt: claim.attempt,
+                    epoch: claim.epoch,
+                };
+                let state = State::Claimed { sent_ms };
+                self.effects.insert(key, Running { dc: dc.clone(), state, claimed_in: envelope.id.clone() });
+            }
+        }
+    }
+
+    pub(super) fn stop_all_effects(&mut self) {
+        for (key, running) in std::mem::take(&mut self.effects) {
+            if running.runs() {
+                self.commands.push(Command::Stop(key));
+            }
+        }
+    }
+
+    pub(super) fn reconcile_effects(&mut self, clock: Clock) {
+        let Some(epoch) = self.effecting() else { return };
+        let ending = matches!(self.role, super::Role::Leading { ending: true, .. });
+        let dcs: BTreeSet<DcKey> = self.effects.values().map(|running| running.dc.clone()).collect();
+        for key in dcs {
+            let Some(dc) = self.world.datacenter(&key) else { continue };
+            let mut wanted: std::collections::BTreeMap<_, _> =
+                due(dc, clock.context(&key, epoch)).into_iter().map(|effect| (effect.key.clone(), effect)).collect();
+            let mine: Vec<EffectKey> =
+                self.effects.iter().filter(|(_, running)| running.dc == key).map(|(key, _)| key.clone()).collect();
+            for effect_key in mine {
+                let Some(running) = self.effects.get_mut(&effect_key) else { continue };
+                let wanted = wanted.remove(&effect_key);
+                match (&running.state, wanted) {
+                    (State::Claimed { sent_ms }, Some(effect)) => {
+                        if ending || clock.boot_ms.saturating_sub(*sent_ms) > policy::START_WITHIN_MS {
+                            running.state = State::Ended;
+                            let abandoned = ClaimAbandoned {
+                                job: effect_key.job,
+                                call: effect_key.call,
+                                attempt: effect_key.attempt,
+                                epoch,
+                            };
+                            let room = self.rooms.entry(key.clone()).or_default();
+                            room.outcomes.push(abandoned.into());
+                            room.dirty = true;
+                        } else {
+                            running.state = State::Runs;
+                            self.commands.push(Command::Start(effect));
+                        }
+                    }
+                    (State::Runs, Some(_)) => {
+                        if ending {
+                            // Following can stop at any time; the shell lets a call that is out come back first.
+                            self.commands.push(Command::Stop(effect_key));
+                        }
+                    }
+                    (State::Ended, Some(_)) => {}
+                    (State::Runs, None) => {
+                        self.commands.push(Command::Stop(effect_key.clone()));
+                        self.effects.remove(&effect_key);
+                    }
+                    (State::Claimed { .. } | State::Ended, None) => {
+                        self.effects.remove(&effect_key);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! How long and how often: every number that decides, with its reason.
+
+use chrono::TimeDelta;
+
+/// A job whose datacenter is missing, stopped or not ready waits this long before it is refused: a reference to something
+/// that is still being created is not an error.
+pub const WAIT_FOR_DATACENTER: TimeDelta = TimeDelta::minutes(10);
+
+/// A node that gives no sign of life for this long counts as failed. A pod that restarts, image pull included, is back
+/// well before.
+pub const SILENCE: TimeDelta = TimeDelta::minutes(10);
+
+/// How long after the claim of a start a stock sidecar may still answer NOT_FOUND: Medusa retries CQL for about 390 s
+/// before its backup becomes visible (medusa-dataplane.md 1.3).
+pub const START_VISIBLE: TimeDelta = TimeDelta::minutes(10);
+
+/// A backup that runs longer than this is given up.
+pub const BACKUP_DEADLINE: TimeDelta = TimeDelta::hours(24);
+
+/// How long the summary is asked for before the backup is closed with what its nodes said.
+pub const CLOSING_DEADLINE: TimeDelta = TimeDelta::minutes(10);
+
+/// A successor starts no effect in an aggregate before this time after taking it (LOG.md, epochs and claims).
+pub const QUIET: TimeDelta = TimeDelta::seconds(10);
+
+/// A claim is started within this time of its append, by a clock that counts suspended time, or abandoned.
+pub const START_WITHIN_MS: u64 = 5_000;
+
+/// Starts that may be unanswered at one time in a datacenter; following is not bounded.
+pub const STARTS_AT_ONCE: usize = 32;
+
+/// Attempts of a node whose sidecar says that another one may succeed.
+pub const ATTEMPTS: u32 = 3;
+
+/// Progress is recorded at most this often for a datacenter.
+pub const PROGRESS_EVERY: TimeDelta = TimeDelta::seconds(30);
+
+/// A checkpoint after this many messages, or
+pub const CHECKPOINT_MESSAGES: u64 = 10_000;
+
+/// after this time, if anything was written.
+pub const CHECKPOINT_EVERY: TimeDelta = TimeDelta::hours(1);
+
+/// Facts in one message: keeps it below 256 KiB.
+pub const FACTS_PER_MESSAGE: usize = 500;
+
+/// The wait after `failures` failures in a row: 1, 2, 4 … 60 s.
+#[must_use]
+pub fn backoff(failures: u32) -> TimeDelta {
+    TimeDelta::seconds(1_i64 << failures.saturating_sub(1).min(6)).min(TimeDelta::seconds(60))
+}

@@ -8,11 +8,14 @@ compile_error!(
     "the ground needs Linux: its processes end with their parent by prctl, and ports are held by abstract sockets"
 );
 
+pub mod nats;
 pub mod ports;
 pub mod process;
 pub mod provision;
 pub mod run;
+pub mod testing;
 
+mod http;
 mod progress;
 mod recipes;
 mod toolchain;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use std::{fs, io, thread};
 
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, getpid, getppid};
 use tokio::time::{Instant, sleep};
 
@@ -157,7 +158,21 @@ impl Process {
         self.child.try_wait().unwrap_or_default()
     }
 
-    /// Sends a signal to the whole group: SIGSTOP pauses, SIGCONT goes on.
+    /// SIGSTOP for the whole group; returns when it has stopped, for the signal alone only asks for it.
+    pub fn pause(&self) -> Result<(), Error> {
+        self.signal(Signal::SIGSTOP)?;
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
+        // An error means that it ended instead, which the next question about it will say.
+        let _ = waitid(Id::Pid(self.group()), flags);
+        Ok(())
+    }
+
+    /// SIGCONT for the whole group.
+    pub fn resume(&self) -> Result<(), Error> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    /// Sends a signal to the whole group.
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
         killpg(self.group(), signal).map_err(|source| Error::Signal {
             name: self.name.clone(),

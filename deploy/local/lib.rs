@@ -1,1 +1,21 @@
-//! room
+//! The ground: real parts of a cluster as processes of this machine, without containers, for trying and for testing.
+//!
+//! [`provision`] builds and caches the programs, [`testing`] hands out running parts that end with their handle.
+//! It knows nothing of the operator and the sidecar that run on it.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "the ground needs Linux: its processes end with their parent by prctl, and ports are held by abstract sockets"
+);
+
+pub mod nats;
+pub mod ports;
+pub mod process;
+pub mod provision;
+pub mod run;
+pub mod testing;
+
+mod http;
+mod progress;
+mod recipes;
+mod toolchain;

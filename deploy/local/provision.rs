@@ -1,0 +1,290 @@
+//! The parts of the ground, built from the ordinary registries when first needed and kept by version in a cache folder.
+//!
+//! Any number of processes may ask at once. Each part has a lock; a build happens in a folder of its own that is renamed
+//! into place when it is complete, so an entry is whole or absent. One build runs at a time, for the machine's sake.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use tempfile::TempDir;
+
+use crate::process::{self, Lifetime, Process};
+use crate::progress::Step;
+use crate::recipes::{Recipe, Source};
+use crate::{run, toolchain};
+
+pub use crate::recipes::Part;
+pub use crate::toolchain::{Error as ToolchainError, java};
+
+const LOOK: Duration = Duration::from_millis(100);
+const TAIL: usize = 15;
+
+/// Why a part is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A tool that builds it is missing or too old.
+    #[error(transparent)]
+    Toolchain(#[from] toolchain::Error),
+    /// The cache folder cannot be used.
+    #[error("the cache folder cannot be used at {} (STHENO_CACHE names another place)", path.display())]
+    Cache {
+        /// The file or folder in question.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Neither STHENO_CACHE nor a home folder says where the cache is.
+    #[error("no place for the cache: set STHENO_CACHE, XDG_CACHE_HOME or HOME")]
+    NoCache,
+    /// The build process could not be run.
+    #[error(transparent)]
+    Process(#[from] process::Error),
+    /// The build failed.
+    #[error("building {name} {version} failed ({status}); all of its output is in {}, which ends:\n{tail}", log.display())]
+    Build {
+        /// Which part.
+        name: &'static str,
+        /// Its version.
+        version: &'static str,
+        /// How the builder ended.
+        status: ExitStatus,
+        /// All it said.
+        log: PathBuf,
+        /// The last it said.
+        tail: String,
+    },
+    /// The build succeeded without making what it was to make.
+    #[error("building {name} {version} made no {file}; all of its output is in {}", log.display())]
+    Nothing {
+        /// Which part.
+        name: &'static str,
+        /// Its version.
+        version: &'static str,
+        /// The file that is missing.
+        file: &'static str,
+        /// All the builder said.
+        log: PathBuf,
+    },
+    /// A part was asked of [`Parts`] that [`ensure`] had not been asked for.
+    #[error("{0:?} was not provisioned: name it in the call of provision::ensure")]
+    NotAsked(Part),
+}
+
+/// Where the parts are that [`ensure`] was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Parts(BTreeMap<Part, PathBuf>);
+
+impl Parts {
+    /// The program of a part, or for Cassandra the folder of its jars.
+    pub fn path(&self, part: Part) -> Result<&Path, Error> {
+        self.0
+            .get(&part)
+            .map(PathBuf::as_path)
+            .ok_or(Error::NotAsked(part))
+    }
+}
+
+/// Sees to it that each part is there, building what is not. Silent when there is nothing to do; dropping the future
+/// ends a build that is going on.
+pub async fn ensure(parts: &[Part]) -> Result<Parts, Error> {
+    ensure_in(&cache_folder()?, parts).await
+}
+
+/// [`ensure`] with a cache folder of the caller's choice.
+pub async fn ensure_in(cache: &Path, parts: &[Part]) -> Result<Parts, Error> {
+    let mut paths = BTreeMap::new();
+    for &part in parts {
+        let path = match (part, toolchain::on_path("kubectl")) {
+            (Part::Kubectl, Some(kubectl)) => kubectl,
+            _ => one(cache, &part.recipe()).await?,
+        };
+        paths.insert(part, path);
+    }
+    Ok(Parts(paths))
+}
+
+/// `STHENO_CACHE`, else `stheno` in the user's cache folder.
+pub fn cache_folder() -> Result<PathBuf, Error> {
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    set("STHENO_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("stheno")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/stheno")))
+        .ok_or(Error::NoCache)
+}
+
+async fn one(cache: &Path, recipe: &Recipe) -> Result<PathBuf, Error> {
+    let entry = cache.join(format!("{}-{}", recipe.name, recipe.version));
+    let answer = match recipe.source {
+        Source::Go { .. } => entry.join(recipe.file),
+        Source::Maven { .. } => entry.clone(),
+    };
+    let complete = || entry.join(recipe.file).is_file();
+    if complete() {
+        return Ok(answer);
+    }
+    let locks = cache.join("locks");
+    fs::create_dir_all(&locks).map_err(at(&locks))?;
+    let _part = wait_for(
+        &locks.join(recipe.name),
+        &format!("another process is building {}", recipe.name),
+    )
+    .await?;
+    if complete() {
+        return Ok(answer);
+    }
+    let _build = wait_for(
+        &locks.join("build"),
+        &format!("{} waits for another build", recipe.name),
+    )
+    .await?;
+    remove_remains(cache, recipe, &entry)?;
+    let built = build(cache, recipe).await?;
+    fs::rename(built.path().join("out"), &entry).map_err(at(&entry))?;
+    Ok(answer)
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Cache { path, source }
+}
+
+/// Polls, so that dropping the future gives up waiting; says what it waits for when that is not at once over.
+async fn wait_for(lock: &Path, why: &str) -> Result<Flock<File>, Error> {
+    let mut step = None;
+    loop {
+        match run::lock(lock, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return Ok(held),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                step.get_or_insert_with(|| Step::begin("waiting", why));
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(error) => return Err(at(lock)(error)),
+        }
+    }
+}
+
+/// What a killed builder left, and an entry that somebody emptied. Nobody else works on this part: we hold its lock.
+fn remove_remains(cache: &Path, recipe: &Recipe, entry: &Path) -> Result<(), Error> {
+    for remains in fs::read_dir(cache).map_err(at(cache))?.flatten() {
+        if remains
+            .file_name()
+            .to_string_lossy()
+            .starts_with(&workplace(recipe))
+        {
+            fs::remove_dir_all(remains.path()).map_err(at(&remains.path()))?;
+        }
+    }
+    if entry.exists() {
+        fs::remove_dir_all(entry).map_err(at(entry))
+    } else {
+        Ok(())
+    }
+}
+
+fn workplace(recipe: &Recipe) -> String {
+    format!(".building-{}-", recipe.name)
+}
+
+/// Builds into the folder `out` of a new folder beside the cache entries.
+async fn build(cache: &Path, recipe: &Recipe) -> Result<TempDir, Error> {
+    let &Recipe {
+        name,
+        version,
+        file,
+        usually,
+        ..
+    } = recipe;
+    let place = tempfile::Builder::new()
+        .prefix(&workplace(recipe))
+        .tempdir_in(cache)
+        .map_err(at(cache))?;
+    let out = place.path().join("out");
+    fs::create_dir(&out).map_err(at(&out))?;
+    let command = builder(recipe, place.path(), &out)?;
+
+    let log = cache.join("locks").join(format!("{name}.log"));
+    File::create(&log).map_err(at(&log))?;
+    let step = Step::begin(
+        format!("building {name} {version}"),
+        &format!("usually {usually} on two cores, once"),
+    );
+    let mut process = Process::spawn(name, command, &log, Lifetime::WithParent)?;
+    let status = loop {
+        match process.ended() {
+            Some(status) => break status,
+            None => {
+                let said = process::tail(&log, usize::MAX);
+                let last = said.lines().last().unwrap_or_default();
+                step.detail(&format!(
+                    "{} lines of output, now: {last}",
+                    said.lines().count()
+                ));
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    };
+    if !status.success() {
+        return Err(Error::Build {
+            name,
+            version,
+            status,
+            tail: process::tail(&log, TAIL),
+            log,
+        });
+    }
+    let made = out.join(file);
+    match File::open(&made) {
+        // On the disk before the rename: after a power cut a whole name must not stand for an empty file.
+        Ok(made_file) => made_file.sync_all().map_err(at(&made))?,
+        Err(_) => {
+            return Err(Error::Nothing {
+                name,
+                version,
+                file,
+                log,
+            });
+        }
+    }
+    step.done();
+    Ok(place)
+}
+
+fn builder(recipe: &Recipe, place: &Path, out: &Path) -> Result<Command, Error> {
+    let write =
+        |name: &str, text: &str| fs::write(place.join(name), text).map_err(at(&place.join(name)));
+    match recipe.source {
+        Source::Go {
+            go_mod,
+            go_sum,
+            package,
+            ldflags,
+        } => {
+            write("go.mod", go_mod)?;
+            write("go.sum", go_sum)?;
+            let mut command = toolchain::go(place, recipe.name)?;
+            command
+                .args(["build", "-v", "-trimpath", "-ldflags", ldflags, "-o"])
+                .arg(out.join(recipe.file))
+                .arg(package);
+            Ok(command)
+        }
+        Source::Maven { pom } => {
+            write("pom.xml", pom)?;
+            let mut command = toolchain::maven(place, recipe.name)?;
+            command
+                .arg("dependency:copy-dependencies")
+                .arg(format!("-DoutputDirectory={}", out.display()));
+            Ok(command)
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The parts: versions, where each comes from, how long its build usually takes.
+
+/// A program or library that the ground needs and that is built once for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// The store of the API server.
+    Etcd,
+    /// kube-apiserver.
+    ApiServer,
+    /// kubectl; the one on PATH when there is one.
+    Kubectl,
+    /// The NATS server.
+    NatsServer,
+    /// An S3 server (versitygw) over a folder.
+    S3,
+    /// The jars of Apache Cassandra 4.1.
+    Cassandra41,
+}
+
+/// How a part is made.
+pub(crate) enum Source {
+    /// `go build` of one package of the module that these two files lock.
+    Go {
+        go_mod: &'static str,
+        go_sum: &'static str,
+        package: &'static str,
+        ldflags: &'static str,
+    },
+    /// Maven copies what this file depends on.
+    Maven { pom: &'static str },
+}
+
+/// Everything about making a part.
+pub(crate) struct Recipe {
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+    /// The file that must be in the cache entry: the program, or for a folder of jars the one that matters.
+    pub(crate) file: &'static str,
+    /// On two cores, with nothing downloaded yet.
+    pub(crate) usually: &'static str,
+    pub(crate) source: Source,
+}
+
+const KUBERNETES_MOD: &str = include_str!("parts/kubernetes/go.mod");
+const KUBERNETES_SUM: &str = include_str!("parts/kubernetes/go.sum");
+// Without a version kubectl refuses to speak to the server.
+const KUBERNETES_LDFLAGS: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
+    -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
+
+impl Part {
+    pub(crate) fn recipe(self) -> Recipe {
+        match self {
+            Self::Etcd => Recipe {
+                name: "etcd",
+                version: "3.6.8",
+                file: "etcd",
+                usually: "half a minute",
+                source: Source::Go {
+                    go_mod: include_str!("parts/etcd/go.mod"),
+                    go_sum: include_str!("parts/etcd/go.sum"),
+                    package: "go.etcd.io/etcd/server/v3",
+                    ldflags: "-s -w",
+                },
+            },
+            Self::ApiServer => Recipe {
+                name: "kube-apiserver",
+                version: "1.36.3",
+                file: "kube-apiserver",
+                usually: "4 to 6 minutes",
+                source: Source::Go {
+                    go_mod: KUBERNETES_MOD,
+                    go_sum: KUBERNETES_SUM,
+                    package: "k8s.io/kubernetes/cmd/kube-apiserver",
+                    ldflags: KUBERNETES_LDFLAGS,
+                },
+            },
+            Self::Kubectl => Recipe {
+                name: "kubectl",
+                version: "1.36.3",
+                file: "kubectl",
+                usually: "a minute",
+                source: Source::Go {
+                    go_mod: KUBERNETES_MOD,
+                    go_sum: KUBERNETES_SUM,
+                    package: "k8s.io/kubernetes/cmd/kubectl",
+                    ldflags: KUBERNETES_LDFLAGS,
+                },
+            },
+            Self::NatsServer => Recipe {
+                name: "nats-server",
+                version: "2.15.1",
+                file: "nats-server",
+                usually: "half a minute",
+                source: Source::Go {
+                    go_mod: include_str!("parts/nats/go.mod"),
+                    go_sum: include_str!("parts/nats/go.sum"),
+                    package: "github.com/nats-io/nats-server/v2",
+                    ldflags: "-s -w",
+                },
+            },
+            Self::S3 => Recipe {
+                name: "versitygw",
+                version: "1.8.0",
+                file: "versitygw",
+                usually: "a minute and a half",
+                source: Source::Go {
+                    go_mod: include_str!("parts/versitygw/go.mod"),
+                    go_sum: include_str!("parts/versitygw/go.sum"),
+                    package: "github.com/versity/versitygw/cmd/versitygw",
+                    ldflags: "-s -w",
+                },
+            },
+            Self::Cassandra41 => Recipe {
+                name: "cassandra",
+                version: "4.1.9",
+                file: "cassandra-all-4.1.9.jar",
+                usually: "ten seconds",
+                source: Source::Maven {
+                    pom: include_str!("parts/cassandra41/pom.xml"),
+                },
+            },
+        }
+    }
+}

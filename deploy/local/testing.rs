@@ -1,0 +1,40 @@
+//! Running parts for tests: each call provisions what it needs, starts it, and returns when it is ready.
+//!
+//! A handle owns its processes, ports and run folder; dropping it ends and removes all of them. Handles that a test
+//! binary keeps in a `static` are never dropped: the kernel ends their processes with the binary. Handles hold no
+//! tokio objects, so several tests (each with a runtime of its own) may share one.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), stheno_local::nats::Error> {
+//! let mut cluster = stheno_local::testing::nats_cluster().await?;
+//! if let Some(leader) = cluster.leader_of("STHENO").await {
+//!     cluster.servers()[leader].kill();
+//!     cluster.servers()[leader].start().await?;
+//! }
+//! # Ok(()) }
+//! ```
+
+use std::sync::Arc;
+
+use crate::nats;
+use crate::run::Run;
+
+/// One nats-server with JetStream.
+pub async fn nats() -> Result<nats::Server, nats::Error> {
+    nats_with(&nats::Options::default()).await
+}
+
+/// One nats-server, configured.
+pub async fn nats_with(options: &nats::Options) -> Result<nats::Server, nats::Error> {
+    nats::Server::launch(Arc::new(Run::temporary()?), options).await
+}
+
+/// Three nats-servers with JetStream, for streams of three replicas.
+pub async fn nats_cluster() -> Result<nats::Cluster, nats::Error> {
+    nats_cluster_with(&nats::Options::default()).await
+}
+
+/// Three nats-servers, configured.
+pub async fn nats_cluster_with(options: &nats::Options) -> Result<nats::Cluster, nats::Error> {
+    nats::Cluster::launch(Arc::new(Run::temporary()?), options).await
+}

@@ -1,1 +1,4 @@
-//! room
+//! Stheno's shell: the edges around the pure rooms, and the order in which they are driven.
+
+pub mod effects;
+pub mod runtime;

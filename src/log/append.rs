@@ -254,7 +254,9 @@ impl Log {
         let answer = tokio::time::timeout(self.inner.patience.ack, exchange).await;
         let outcome = match answer.ok().flatten() {
             Some(Answer::Stored(sequence)) => Ok(Outcome::Committed(sequence)),
-            Some(Answer::Refused { code, description }) => self.refused(aggregate, expected, id, code, description).await,
+            Some(Answer::Refused { code, description }) => {
+                self.refused(aggregate, expected, id, code, description).await
+            }
             Some(Answer::Unknown) | None => Ok(Outcome::Indeterminate),
         };
         drop(in_flight);

@@ -75,9 +75,7 @@ impl Verifier {
     pub fn verify(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let text = checkpoint.signature.as_deref().ok_or(Error::Unsigned)?;
         let signature = Signature::from_bytes(&bytes(text).ok_or(Error::Signature)?);
-        self.0
-            .verify_strict(&signed(checkpoint.sequence, &checkpoint.root), &signature)
-            .map_err(|_| Error::Signature)
+        self.0.verify_strict(&signed(checkpoint.sequence, &checkpoint.root), &signature).map_err(|_| Error::Signature)
     }
 }
 
@@ -94,7 +92,8 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
+    let digits: Vec<u8> =
+        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
     if digits.len() != 2 * N {
         return None;
     }

@@ -113,10 +113,9 @@ pub(super) fn reasons(version: &str, info: &Info, account: Option<&Account>, emb
     if config.allow_message_ttl {
         reasons.push(Reason::Limited("allow_msg_ttl"));
     }
-    for (what, used, limit) in [
-        ("max_bytes", info.state.bytes, config.max_bytes),
-        ("max_msgs", info.state.messages, config.max_messages),
-    ] {
+    for (what, used, limit) in
+        [("max_bytes", info.state.bytes, config.max_bytes), ("max_msgs", info.state.messages, config.max_messages)]
+    {
         let Some(limit) = u64::try_from(limit).ok().filter(|limit| *limit > 0) else { continue };
         if is_near(used, limit) {
             reasons.push(Reason::NearLimit { what, used, limit });

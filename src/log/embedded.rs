@@ -94,24 +94,16 @@ struct Shared {
 }
 
 impl Embedded {
-    /// Uses the server of `data_dir`; starts it when none runs. The program is `STHENO_NATS_SERVER`, else `nats-server`
-    /// on PATH.
+    /// Uses the server of `data_dir`; starts it when none runs. The program is `program` (a path, or a name on PATH), else
+    /// `STHENO_NATS_SERVER`, else `nats-server` on PATH.
     ///
     /// # Errors
     /// When the program or the folder cannot be used, or the server is not ready in time.
-    pub async fn start_or_find(data_dir: &Path, patience: Duration) -> Result<Self, Error> {
-        Self::with_program(data_dir, server::program(), patience).await
-    }
-
-    /// As [`Embedded::start_or_find`] with a given program: a path, or a name on PATH.
-    ///
-    /// # Errors
-    /// As [`Embedded::start_or_find`].
-    pub async fn with_program(data_dir: &Path, program: PathBuf, patience: Duration) -> Result<Self, Error> {
+    pub async fn start_or_find(data_dir: &Path, program: Option<PathBuf>, patience: Duration) -> Result<Self, Error> {
+        let program = program.unwrap_or_else(server::program);
         let room = Room::create(data_dir, program)?;
         let deadline = Instant::now() + patience;
-        let late =
-            || Error::Late { data: room.data.clone(), patience, log: room.file(files::SERVER_LOG) };
+        let late = || Error::Late { data: room.data.clone(), patience, log: room.file(files::SERVER_LOG) };
         // The share comes first: from here on nobody ends the server that is found.
         let share = loop {
             if let Some(share) = Lock::shared(&room.file(files::CLIENTS))? {
@@ -123,7 +115,7 @@ impl Embedded {
             sleep(LOOK).await;
         };
         let running = loop {
-            if let Some(running) = server::start_or_find(&room, deadline).await? {
+            if let Some(running) = server::look(&room, deadline).await? {
                 break running;
             }
             if Instant::now() >= deadline {
@@ -172,7 +164,7 @@ impl Embedded {
                 }
                 let Some(shared) = shared.upgrade() else { return };
                 let deadline = Instant::now() + Duration::from_secs(15);
-                match server::start_or_find(&shared.room, deadline).await {
+                match server::look(&shared.room, deadline).await {
                     Ok(Some(running)) => {
                         let moved = running.port != shared.running().port;
                         let url = running.url();
@@ -181,7 +173,10 @@ impl Embedded {
                             let told = client.set_server_pool(url.as_str()).await.map_err(|error| error.to_string());
                             let again = client.force_reconnect().await.map_err(|error| error.to_string());
                             if let Err(error) = told.and(again) {
-                                tracing::warn!(error, "the private nats-server has moved, and the client does not follow");
+                                tracing::warn!(
+                                    error,
+                                    "the private nats-server has moved, and the client does not follow"
+                                );
                             }
                         }
                     }

@@ -6,8 +6,8 @@
 use super::Log;
 use super::connection::Link;
 use super::stream::{self, Info};
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use std::ops::RangeInclusive;

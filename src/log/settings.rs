@@ -28,6 +28,8 @@ pub enum Endpoint {
     Embedded {
         /// Where its store lies.
         data_dir: PathBuf,
+        /// The program: a path or a name on PATH; else `STHENO_NATS_SERVER`, else `nats-server` on PATH.
+        program: Option<PathBuf>,
     },
 }
 
@@ -84,7 +86,9 @@ pub enum Error {
         what: String,
     },
     /// The stream is the log of another cluster.
-    #[error("stream {stream} is the log of another Kubernetes cluster (kube-system {found}, this one is {ours}): choose another name with --stream")]
+    #[error(
+        "stream {stream} is the log of another Kubernetes cluster (kube-system {found}, this one is {ours}): choose another name with --stream"
+    )]
     OtherCluster {
         /// Its name.
         stream: String,
@@ -110,8 +114,8 @@ impl Log {
     pub async fn open(settings: Settings) -> Result<Self, Error> {
         let (embedded, url, credentials) = match &settings.endpoint {
             Endpoint::External { url, credentials } => (None, url.clone(), credentials.clone()),
-            Endpoint::Embedded { data_dir } => {
-                let server = Embedded::start_or_find(data_dir, settings.patience.start).await?;
+            Endpoint::Embedded { data_dir, program } => {
+                let server = Embedded::start_or_find(data_dir, program.clone(), settings.patience.start).await?;
                 let (url, token) = (server.url(), server.token().to_owned());
                 (Some(server), url, Credentials::Token(token))
             }
@@ -128,12 +132,8 @@ impl Log {
         let opening = Opening { settings: &settings, url: connection::shown(&url), jetstream: &jetstream };
         let info = opening.stream().await?;
         let account = jetstream.query_account().await.ok();
-        let reasons = super::durability::reasons(
-            &client.server_info().version,
-            &info,
-            account.as_ref(),
-            embedded.is_some(),
-        );
+        let reasons =
+            super::durability::reasons(&client.server_info().version, &info, account.as_ref(), embedded.is_some());
         let durability = match reasons.iter().find(|reason| reason.is_refused()) {
             Some(reason) if !settings.allow_relaxed => return Err(Error::Unsafe(reason.clone())),
             Some(_) | None if reasons.is_empty() => Durability::Safe,
@@ -259,7 +259,10 @@ impl Opening<'_> {
         }
         let ours = subject::all(&LogId::of_cluster(cluster.as_str()));
         if info.config.subjects != [ours.as_str()] {
-            return Err(not_ours(format!("its subjects are {}, ours would be {ours}", info.config.subjects.join(", "))));
+            return Err(not_ours(format!(
+                "its subjects are {}, ours would be {ours}",
+                info.config.subjects.join(", ")
+            )));
         }
         if info.config.retention != js::RetentionPolicy::Limits {
             return Err(not_ours("it forgets what was read".into()));

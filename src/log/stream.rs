@@ -112,9 +112,8 @@ pub(super) struct Cluster {
 impl Info {
     /// Reads our metadata out of the configuration.
     pub(super) fn identity(&self) -> Result<Identity, Error> {
-        let field = |key: &str| {
-            self.config.metadata.get(key).cloned().ok_or_else(|| Error::Foreign(self.config.name.clone()))
-        };
+        let field =
+            |key: &str| self.config.metadata.get(key).cloned().ok_or_else(|| Error::Foreign(self.config.name.clone()));
         let cluster = field(CLUSTER_UID)?;
         let log = LogId::of_cluster(&cluster);
         if field(LOG_ID)? != log.as_str() {
@@ -142,10 +141,8 @@ impl Info {
 }
 
 pub(super) async fn info(jetstream: &jetstream::Context, stream: &str) -> Result<Info, Error> {
-    let answer: Response<Info> = jetstream
-        .request(format!("STREAM.INFO.{stream}"), &serde_json::json!({}))
-        .await
-        .map_err(Error::Request)?;
+    let answer: Response<Info> =
+        jetstream.request(format!("STREAM.INFO.{stream}"), &serde_json::json!({})).await.map_err(Error::Request)?;
     match answer {
         Response::Ok(info) => Ok(info),
         Response::Err { error } if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
@@ -186,10 +183,8 @@ impl Log {
 
     /// The first message of a subtree at or after a sequence, from the stream's leader.
     pub(super) async fn next_of(&self, filter: &str, from: u64) -> Result<Fetched, Error> {
-        let request = BTreeMap::from([
-            ("seq", serde_json::Value::from(from)),
-            ("next_by_subj", serde_json::Value::from(filter)),
-        ]);
+        let request =
+            BTreeMap::from([("seq", serde_json::Value::from(from)), ("next_by_subj", serde_json::Value::from(filter))]);
         let answer: Response<MessageAnswer> = self
             .inner
             .jetstream
@@ -204,9 +199,7 @@ impl Log {
             Response::Err { error } if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                 Err(Error::Missing(self.stream_name().to_owned()))
             }
-            Response::Err { error } => {
-                Err(Error::Refused { stream: self.stream_name().to_owned(), answer: error })
-            }
+            Response::Err { error } => Err(Error::Refused { stream: self.stream_name().to_owned(), answer: error }),
         }
     }
 }

@@ -66,7 +66,9 @@ impl Integrity {
             Self::Rewritten { sequence } => {
                 format!("The log up to message {sequence} is not the one that was witnessed: it was rewritten.")
             }
-            Self::Recreated => "The stream was deleted and created again: this is not the log that was witnessed.".into(),
+            Self::Recreated => {
+                "The stream was deleted and created again: this is not the log that was witnessed.".into()
+            }
             Self::OtherCluster => "The witness is of another Kubernetes cluster's log.".into(),
             Self::Empty => "The log is empty, but the witness knows of messages: the log was lost.".into(),
         }

@@ -19,7 +19,7 @@ pub(super) fn program() -> PathBuf {
 
 /// One look: the server that runs, or one that is started now. `None` means to look again: somebody else is starting one,
 /// or it has not said yet where it listens.
-pub(super) async fn start_or_find(room: &Room, deadline: Instant) -> Result<Option<Running>, Error> {
+pub(super) async fn look(room: &Room, deadline: Instant) -> Result<Option<Running>, Error> {
     match Lock::exclusive(&room.file(LOCK))? {
         Some(lock) => start(room, lock, deadline).await.map(Some),
         None => Ok(match room.running() {
@@ -37,7 +37,8 @@ async fn listens(port: u16) -> bool {
 async fn start(room: &Room, lock: Lock, deadline: Instant) -> Result<Running, Error> {
     let program = found(&room.program)?;
     let former = room.notice();
-    let token = former.as_ref().map_or_else(|| uuid::Uuid::new_v4().simple().to_string(), |former| former.token.clone());
+    let token =
+        former.as_ref().map_or_else(|| uuid::Uuid::new_v4().simple().to_string(), |former| former.token.clone());
     let port = former.and_then(|former| former.port).filter(|port| is_free(*port));
     let _ = fs::remove_file(room.file(SERVER_PID));
     let notice = Notice { pid: None, port: None, token: token.clone() };

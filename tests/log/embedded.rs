@@ -215,6 +215,7 @@ async fn a_store_that_is_no_store_is_one_sentence() {
     std::fs::create_dir_all(data.path().join("nats")).unwrap();
     std::fs::write(data.path().join("nats/store"), "a file").unwrap();
     let error = Embedded::start_or_find(data.path(), Some(program), PATIENCE).await.unwrap_err().to_string();
+    println!("{error}");
     assert!(error.contains("ended at once: ") && error.lines().count() == 1, "{error}");
 }
 

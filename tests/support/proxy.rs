@@ -1,7 +1,6 @@
 //! A TCP proxy between client and server that loses or holds what passes in one direction.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};

@@ -121,8 +121,6 @@ fn config(room: &Room, token: &str, port: Option<u16>) -> String {
          authorization {{ token: \"{token}\" }}\n\
          pid_file: {pid}\n\
          ports_file_dir: {folder}\n\
-         lame_duck_duration: 10s\n\
-         lame_duck_grace_period: 1s\n\
          jetstream {{ store_dir: {store}, sync_interval: always }}\n",
         pid = quoted(room.file(SERVER_PID)),
         folder = quoted(room.path().to_owned()),
@@ -149,8 +147,13 @@ fn ended(room: &Room, begun: u64) -> Error {
     if said.contains("no space left on device") {
         return Error::DiskFull(room.data.clone());
     }
-    let fatal = said.lines().rev().find(|line| line.contains("[FTL]") || line.contains("[ERR]"));
-    let reason = fatal.or_else(|| said.lines().last()).unwrap_or("it said nothing");
-    let reason = reason.split_once("] ").map_or(reason, |(_, reason)| reason);
+    // Its fatal line; else, for what is wrong with the configuration, what it prefixes with its name.
+    let words = |line: &&str| line.contains("[FTL]") || line.contains("[ERR]") || line.starts_with("nats-server: ");
+    let reason = said.lines().rev().find(words).or_else(|| said.lines().rfind(|line| !line.trim().is_empty()));
+    let reason = reason.unwrap_or("it said nothing");
+    let reason = reason
+        .split_once("] ")
+        .filter(|_| reason.starts_with('['))
+        .map_or(reason, |(_, rest)| rest.split_once("] ").map_or(rest, |(_, reason)| reason));
     Error::Ended { data: room.data.clone(), reason: reason.to_owned() }
 }

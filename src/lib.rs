@@ -1,5 +1,7 @@
 //! Stheno's shell: the edges around the pure rooms, and the order in which they are driven.
 
 pub mod effects;
+pub mod http;
+pub mod lease;
 pub mod log;
 pub mod runtime;

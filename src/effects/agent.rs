@@ -1,6 +1,6 @@
 //! One claimed call to a sidecar, from connection to outcome: which way it goes, and how what happens becomes facts.
 
-use super::channel::{Failure, Sidecar, Sidecars, UNARY, within};
+use super::channel::{Failure, Sidecar, Sidecars, within};
 use super::{Errand, Report, ours, stock, summary};
 use std::sync::Arc;
 use stheno_events::backup::{
@@ -55,7 +55,7 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
 
 /// Who answers there: stock Medusa has no such service.
 async fn kind(sidecar: &Sidecar) -> Result<SidecarKind, Failure> {
-    match within(UNARY, "Capabilities", sidecar.ours().capabilities(CapabilitiesRequest {})).await {
+    match within(sidecar.pace.unary, "Capabilities", sidecar.ours().capabilities(CapabilitiesRequest {})).await {
         Ok(_) => Ok(SidecarKind::Stheno),
         Err(failure) if failure.is(Code::Unimplemented) => Ok(SidecarKind::Medusa),
         Err(failure) => Err(failure),

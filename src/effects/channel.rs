@@ -5,23 +5,48 @@ use std::error::Error as _;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
+use stheno_decide::policy;
 use stheno_rpc::medusa::medusa_client::MedusaClient;
 use stheno_rpc::sidecar::sidecar_client::SidecarClient;
 use tokio::sync::OnceCell;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
-/// A connection is made within this time.
-pub(super) const CONNECT: Duration = Duration::from_secs(5);
+/// How long each step may take. Nothing here waits without an end.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// One question.
+    pub unary: Duration,
+    /// Medusa answers AsyncBackup at once, but its process may be busy with a backup that it just began.
+    pub async_backup: Duration,
+    /// A listing reads the whole index of the bucket.
+    pub listing: Duration,
+    /// A stream that says nothing for this long is checked by a question: a half-open connection looks the same.
+    pub quiet: Duration,
+    /// The first wait between polls.
+    pub first_poll: Duration,
+    /// The longest wait between polls.
+    pub longest_poll: Duration,
+    /// How long after a start stock Medusa may still know nothing of the backup.
+    pub visible: Duration,
+}
 
-/// A question is answered within this time.
-pub(super) const UNARY: Duration = Duration::from_secs(10);
-
-/// Medusa answers AsyncBackup at once, but its process may be busy with a backup that it just began.
-pub(super) const ASYNC_BACKUP: Duration = Duration::from_secs(30);
-
-/// A listing reads the whole index of the bucket.
-pub(super) const LISTING: Duration = Duration::from_secs(60);
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            unary: Duration::from_secs(10),
+            async_backup: Duration::from_secs(30),
+            listing: Duration::from_secs(60),
+            quiet: Duration::from_secs(30),
+            first_poll: Duration::from_millis(500),
+            longest_poll: Duration::from_secs(10),
+            visible: policy::START_VISIBLE.to_std().unwrap_or_default(),
+        }
+    }
+}
 
 /// Listings of large buckets: k8ssandra-operator's limit.
 const LARGEST_REPLY: usize = 512 * 1024 * 1024;
@@ -35,15 +60,22 @@ type Slot = OnceCell<Channel>;
 /// The connections that are in use. An idle one is closed with its last user.
 #[derive(Debug, Clone, Default)]
 pub struct Sidecars {
+    pace: Arc<Pace>,
     slots: Arc<Mutex<BTreeMap<Address, Weak<Slot>>>>,
 }
 
 impl Sidecars {
+    /// Connections that take their time as given.
+    #[must_use]
+    pub fn new(pace: Pace) -> Self {
+        Self { pace: Arc::new(pace), ..Self::default() }
+    }
+
     /// A connection to a sidecar, shared with whoever uses it now.
     pub(super) async fn connect(&self, address: &Address) -> Result<Sidecar, Failure> {
         let slot = self.slot(address);
-        let channel = slot.get_or_try_init(|| connect(address)).await?.clone();
-        Ok(Sidecar { channel, _slot: slot })
+        let channel = slot.get_or_try_init(|| connect(address, self.pace.connect)).await?.clone();
+        Ok(Sidecar { channel, pace: self.pace.clone(), _slot: slot })
     }
 
     fn slot(&self, address: &Address) -> Arc<Slot> {
@@ -63,6 +95,7 @@ impl Sidecars {
 #[derive(Debug, Clone)]
 pub(super) struct Sidecar {
     channel: Channel,
+    pub(super) pace: Arc<Pace>,
     _slot: Arc<Slot>,
 }
 
@@ -76,17 +109,17 @@ impl Sidecar {
     }
 }
 
-async fn connect(address: &Address) -> Result<Channel, Failure> {
+async fn connect(address: &Address, patience: Duration) -> Result<Channel, Failure> {
     let uri = uri(address);
     let unreachable = |why: &str| Failure::Unreachable(format!("no connection to the sidecar at {uri}: {why}"));
     let endpoint = Endpoint::from_shared(uri.clone())
         .map_err(|_| unreachable("this is no address"))?
-        .connect_timeout(CONNECT)
+        .connect_timeout(patience)
         .tcp_keepalive(Some(Duration::from_secs(15)));
-    match tokio::time::timeout(CONNECT, endpoint.connect()).await {
+    match tokio::time::timeout(patience, endpoint.connect()).await {
         Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => Err(unreachable(&root(&error))),
-        Err(_) => Err(unreachable(&format!("none came about within {} s", CONNECT.as_secs()))),
+        Err(_) => Err(unreachable(&format!("none came about within {} s", patience.as_secs_f32()))),
     }
 }
 
@@ -155,7 +188,7 @@ pub(super) async fn within<T>(
     match tokio::time::timeout(limit, answer).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(failure(call, &status)),
-        Err(_) => Err(Failure::Silent(format!("{call} was not answered within {} s", limit.as_secs()))),
+        Err(_) => Err(Failure::Silent(format!("{call} was not answered within {} s", limit.as_secs_f32()))),
     }
 }
 

@@ -6,7 +6,7 @@ mod ours;
 mod stock;
 mod summary;
 
-pub use channel::Sidecars;
+pub use channel::{Pace, Sidecars};
 
 use futures::FutureExt as _;
 use std::collections::BTreeMap;
@@ -46,12 +46,18 @@ pub struct Runner {
 
 impl Default for Runner {
     fn default() -> Self {
-        let (sender, reports) = mpsc::channel(WAITING);
-        Self { sidecars: Sidecars::default(), running: BTreeMap::new(), sender, reports }
+        Self::new(Sidecars::default())
     }
 }
 
 impl Runner {
+    /// A runner that calls through these connections.
+    #[must_use]
+    pub fn new(sidecars: Sidecars) -> Self {
+        let (sender, reports) = mpsc::channel(WAITING);
+        Self { sidecars, running: BTreeMap::new(), sender, reports }
+    }
+
     /// Starts a claimed effect; one of the same key that runs already goes on.
     pub fn start(&mut self, effect: Effect) {
         if self.running.contains_key(&effect.key) {

@@ -1,16 +1,12 @@
 //! Our own sidecar: a start that may be repeated, and a stream of states instead of polls.
 
 use super::Errand;
-use super::channel::{Failure, Sidecar, UNARY, failure, within};
-use std::time::Duration;
+use super::channel::{Failure, Sidecar, failure, within};
 use stheno_events::backup::SidecarKind;
 use stheno_events::{Event, Time};
 use stheno_rpc::sidecar::node_state::Phase;
 use stheno_rpc::sidecar::{CapabilitiesRequest, Claim, NodeState, StartBackupRequest, WatchRequest};
 use tonic::Code;
-
-/// A stream that says nothing for this long is checked by a question: a half-open connection looks the same.
-const QUIET: Duration = Duration::from_secs(30);
 
 /// What a state leads to.
 enum Next {
@@ -30,7 +26,7 @@ pub(super) async fn start_and_watch(errand: &Errand, sidecar: &Sidecar) {
     let full = errand.effect.backup_type == stheno_events::observed::BackupType::Full;
     let request = StartBackupRequest { claim: Some(claim.clone()), name: name.clone(), full };
     // Not cut short by a stop: once it is out, its answer is wanted.
-    let state = match within(UNARY, "StartBackup", sidecar.ours().start_backup(request)).await {
+    let state = match within(sidecar.pace.unary, "StartBackup", sidecar.ours().start_backup(request)).await {
         Ok(response) => response.state.unwrap_or_default(),
         Err(failure) => return not_started(errand, &failure).await,
     };
@@ -80,13 +76,13 @@ async fn watch(
     let mut states = tokio::select! {
         biased;
         () = errand.stop.cancelled() => return Ok(()),
-        states = within(UNARY, "Watch", client.watch(request)) => states?,
+        states = within(sidecar.pace.unary, "Watch", client.watch(request)) => states?,
     };
     loop {
         let state = tokio::select! {
             biased;
             () = errand.stop.cancelled() => return Ok(()),
-            state = tokio::time::timeout(QUIET, states.message()) => state,
+            state = tokio::time::timeout(sidecar.pace.quiet, states.message()) => state,
         };
         let state = match state {
             Ok(Ok(Some(state))) => state,
@@ -95,7 +91,7 @@ async fn watch(
             }
             Ok(Err(status)) => return Err(failure("Watch", &status)),
             Err(_) => {
-                within(UNARY, "Capabilities", client.capabilities(CapabilitiesRequest {})).await?;
+                within(sidecar.pace.unary, "Capabilities", client.capabilities(CapabilitiesRequest {})).await?;
                 *heard = Some(crate::runtime::wall());
                 continue;
             }

@@ -1,18 +1,14 @@
 //! Stock Medusa: one AsyncBackup, never a second one, and BackupStatus polled until it says how it ended.
 
 use super::Errand;
-use super::channel::{ASYNC_BACKUP, Sidecar, UNARY, within};
+use super::channel::{Sidecar, within};
 use std::time::Duration;
-use stheno_decide::policy;
 use stheno_events::backup::SidecarKind;
 use stheno_events::observed::BackupType;
 use stheno_rpc::medusa::backup_request::Mode;
 use stheno_rpc::medusa::{BackupRequest, BackupStatusRequest, StatusType};
 use tokio::time::Instant;
 use tonic::Code;
-
-/// The first wait between polls, and the longest.
-const POLLS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// Sends AsyncBackup once, and follows.
 pub(super) async fn start_and_poll(errand: &Errand, sidecar: &Sidecar) {
@@ -23,7 +19,7 @@ pub(super) async fn start_and_poll(errand: &Errand, sidecar: &Sidecar) {
     let request = BackupRequest { name: errand.effect.backup.to_string(), mode: mode.into() };
     let sent = Instant::now();
     // Not cut short by a stop: once it is out, its answer is wanted.
-    match within(ASYNC_BACKUP, "AsyncBackup", sidecar.medusa().async_backup(request)).await {
+    match within(sidecar.pace.async_backup, "AsyncBackup", sidecar.medusa().async_backup(request)).await {
         Ok(reply) => match reply.status() {
             StatusType::InProgress | StatusType::Success => {
                 errand.found(errand.started(SidecarKind::Medusa).into_iter().collect()).await;
@@ -40,9 +36,8 @@ pub(super) async fn start_and_poll(errand: &Errand, sidecar: &Sidecar) {
             return errand.unanswered(true, heard, failure.sentence()).await;
         }
     }
-    let visible = policy::START_VISIBLE.to_std().unwrap_or_default();
-    if pause(errand, POLLS.0).await {
-        follow(errand, sidecar, SidecarKind::Medusa, Some(sent + visible), true).await;
+    if pause(errand, sidecar.pace.first_poll).await {
+        follow(errand, sidecar, SidecarKind::Medusa, Some(sent + sidecar.pace.visible), true).await;
     }
 }
 
@@ -54,7 +49,7 @@ pub(super) async fn poll(errand: &Errand, sidecar: &Sidecar, kind: SidecarKind) 
 /// Polls until the backup ends. NOT_FOUND before `visible` is no answer: Medusa shows a backup only once it has reached
 /// Cassandra.
 async fn follow(errand: &Errand, sidecar: &Sidecar, kind: SidecarKind, visible: Option<Instant>, told: bool) {
-    let (mut wait, longest) = POLLS;
+    let mut wait = sidecar.pace.first_poll;
     let (mut told, mut seen) = (told, false);
     let mut heard = told.then(crate::runtime::wall);
     loop {
@@ -62,7 +57,7 @@ async fn follow(errand: &Errand, sidecar: &Sidecar, kind: SidecarKind, visible: 
         let answer = tokio::select! {
             biased;
             () = errand.stop.cancelled() => return,
-            answer = within(UNARY, "BackupStatus", async { sidecar.medusa().backup_status(request).await }) => answer,
+            answer = within(sidecar.pace.unary, "BackupStatus", async { sidecar.medusa().backup_status(request).await }) => answer,
         };
         match answer {
             Ok(answer) => {
@@ -99,7 +94,7 @@ async fn follow(errand: &Errand, sidecar: &Sidecar, kind: SidecarKind, visible: 
         if !pause(errand, wait).await {
             return;
         }
-        wait = (wait * 3 / 2).min(longest);
+        wait = (wait * 3 / 2).min(sidecar.pace.longest_poll);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The summary of a whole backup, as one sidecar reads it from the bucket.
 
 use super::Errand;
-use super::channel::{Failure, LISTING, Sidecar, within};
+use super::channel::{Failure, Sidecar, within};
 use chrono::DateTime;
 use stheno_events::Event;
 use stheno_events::backup::{BackupNode, Summarised};
@@ -18,17 +18,19 @@ pub(super) async fn read(errand: &Errand, sidecar: &Sidecar) {
 async fn ask(errand: &Errand, sidecar: &Sidecar) -> Result<BackupSummary, String> {
     let name = &*errand.effect.backup;
     let request = GetBackupRequest { backup_name: name.to_owned() };
-    let first = match within(LISTING, "GetBackup", async { sidecar.medusa().get_backup(request).await }).await {
-        Ok(reply) => match reply.backup {
-            Some(summary) if summary.backup_name == name => return Ok(summary),
-            Some(_) | None => "GetBackup answered without the backup".to_owned(),
-        },
-        Err(failure @ Failure::Unreachable(_) | failure @ Failure::Silent(_)) => {
-            return Err(failure.sentence().to_owned());
-        }
-        Err(failure) => failure.sentence().to_owned(),
-    };
-    let list = within(LISTING, "GetBackups", async { sidecar.medusa().get_backups(GetBackupsRequest {}).await });
+    let first =
+        match within(sidecar.pace.listing, "GetBackup", async { sidecar.medusa().get_backup(request).await }).await {
+            Ok(reply) => match reply.backup {
+                Some(summary) if summary.backup_name == name => return Ok(summary),
+                Some(_) | None => "GetBackup answered without the backup".to_owned(),
+            },
+            Err(failure @ Failure::Unreachable(_) | failure @ Failure::Silent(_)) => {
+                return Err(failure.sentence().to_owned());
+            }
+            Err(failure) => failure.sentence().to_owned(),
+        };
+    let list =
+        within(sidecar.pace.listing, "GetBackups", async { sidecar.medusa().get_backups(GetBackupsRequest {}).await });
     match list.await {
         Ok(reply) => reply.backups.into_iter().find(|summary| summary.backup_name == name).ok_or(first),
         Err(_) => Err(first),

@@ -92,3 +92,18 @@ pub fn shutdown() -> Result<CancellationToken, Error> {
     });
     Ok(token)
 }
+
+/// A new message id: ordered by time.
+#[must_use]
+pub fn new_id() -> stheno_events::EventId {
+    uuid::Uuid::now_v7().to_string().into()
+}
+
+/// A name for this process that no other one has: the pod's, or the machine's, and something drawn.
+#[must_use]
+pub fn identity() -> String {
+    let machine = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let name = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()).or_else(machine);
+    let drawn = uuid::Uuid::new_v4().simple().to_string();
+    format!("{}_{}", name.as_deref().unwrap_or("stheno"), &drawn[..8])
+}

@@ -8,6 +8,8 @@ compile_error!(
     "the ground needs Linux: its processes end with their parent by prctl, and ports are held by abstract sockets"
 );
 
+pub mod apply;
+pub mod control_plane;
 pub mod nats;
 pub mod ports;
 pub mod process;
@@ -16,6 +18,7 @@ pub mod run;
 pub mod testing;
 
 mod http;
+mod pki;
 mod progress;
 mod recipes;
 mod toolchain;

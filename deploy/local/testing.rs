@@ -16,6 +16,7 @@
 
 use std::sync::Arc;
 
+use crate::control_plane::{self, ControlPlane};
 use crate::nats;
 use crate::run::Run;
 
@@ -37,4 +38,11 @@ pub async fn nats_cluster() -> Result<nats::Cluster, nats::Error> {
 /// Three nats-servers, configured.
 pub async fn nats_cluster_with(options: &nats::Options) -> Result<nats::Cluster, nats::Error> {
     nats::Cluster::launch(Arc::new(Run::temporary()?), options).await
+}
+
+/// etcd and an API server that has CassandraDatacenters.
+pub async fn control_plane() -> Result<ControlPlane, control_plane::Error> {
+    let control_plane = ControlPlane::launch(Arc::new(Run::temporary()?)).await?;
+    control_plane.ensure_datacenter_kind().await?;
+    Ok(control_plane)
 }

@@ -9,12 +9,14 @@ compile_error!(
 );
 
 pub mod apply;
+pub mod cassandra;
 pub mod control_plane;
 pub mod nats;
 pub mod ports;
 pub mod process;
 pub mod provision;
 pub mod run;
+pub mod s3;
 pub mod testing;
 
 mod http;

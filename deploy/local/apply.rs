@@ -74,8 +74,7 @@ fn documents(yaml: &str) -> Result<Vec<(usize, Value)>, Error> {
     let mut found = Vec::new();
     for (index, document) in serde_yaml_ng::Deserializer::from_str(yaml).enumerate() {
         let number = index + 1;
-        let mut value =
-            Value::deserialize(document).map_err(|error| Error::Manifest(number, error))?;
+        let mut value = Value::deserialize(document).map_err(|error| Error::Manifest(number, error))?;
         match value.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => found.extend(items.into_iter().map(|item| (number, item))),
             _ if value.is_null() => {}
@@ -87,12 +86,7 @@ fn documents(yaml: &str) -> Result<Vec<(usize, Value)>, Error> {
 
 type Kinds = BTreeMap<(String, String), (ApiResource, ApiCapabilities)>;
 
-async fn apply(
-    client: &Client,
-    kinds: &mut Kinds,
-    document: usize,
-    manifest: Value,
-) -> Result<DynamicObject, Error> {
+async fn apply(client: &Client, kinds: &mut Kinds, document: usize, manifest: Value) -> Result<DynamicObject, Error> {
     let text = |pointer, field| match manifest.pointer(pointer).and_then(Value::as_str) {
         Some(text) => Ok(text.to_owned()),
         None => Err(Error::Missing { document, field }),
@@ -105,10 +99,7 @@ async fn apply(
         kinds.insert(key.clone(), found);
     }
     let (resource, capabilities) = &kinds[&key];
-    let namespace = manifest
-        .pointer("/metadata/namespace")
-        .and_then(Value::as_str)
-        .unwrap_or("default");
+    let namespace = manifest.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
     let api: Api<DynamicObject> = match capabilities.scope {
         Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, resource),
         Scope::Cluster => Api::all_with(client.clone(), resource),
@@ -120,11 +111,7 @@ async fn apply(
 }
 
 /// A kind may be established and yet missing from discovery for a moment, so a miss is asked again for a while.
-async fn discover(
-    client: &Client,
-    version: &str,
-    kind: &str,
-) -> Result<(ApiResource, ApiCapabilities), Error> {
+async fn discover(client: &Client, version: &str, kind: &str) -> Result<(ApiResource, ApiCapabilities), Error> {
     let (group, version) = version.split_once('/').unwrap_or(("", version));
     let wanted = GroupVersionKind::gvk(group, version, kind);
     let deadline = Instant::now() + Duration::from_secs(3);
@@ -146,18 +133,9 @@ async fn establish(client: &Client, definitions: &[DynamicObject]) -> Result<(),
         let name = definition.name_any();
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let seen = api
-                .get(&name)
-                .await
-                .map_err(|error| Error::Refused(name.clone(), error))?;
-            let conditions = seen
-                .data
-                .pointer("/status/conditions")
-                .cloned()
-                .unwrap_or_default();
-            let is = |condition: &Value| {
-                condition["type"] == "Established" && condition["status"] == "True"
-            };
+            let seen = api.get(&name).await.map_err(|error| Error::Refused(name.clone(), error))?;
+            let conditions = seen.data.pointer("/status/conditions").cloned().unwrap_or_default();
+            let is = |condition: &Value| condition["type"] == "Established" && condition["status"] == "True";
             if conditions.as_array().into_iter().flatten().any(is) {
                 break;
             }
@@ -178,16 +156,8 @@ mod tests {
     fn documents_are_counted_and_lists_opened() {
         let yaml = "---\nkind: A\n---\n# nothing\n---\nkind: List\nitems: [{kind: B}, {kind: C}]\n";
         let found = documents(yaml).unwrap();
-        let kinds: Vec<_> = found
-            .iter()
-            .map(|(number, value)| (*number, value["kind"].as_str().unwrap()))
-            .collect();
+        let kinds: Vec<_> = found.iter().map(|(number, value)| (*number, value["kind"].as_str().unwrap())).collect();
         assert_eq!(kinds, [(1, "A"), (3, "B"), (3, "C")]);
-        assert!(
-            documents("a: b: c")
-                .unwrap_err()
-                .to_string()
-                .contains("document 1")
-        );
+        assert!(documents("a: b: c").unwrap_err().to_string().contains("document 1"));
     }
 }

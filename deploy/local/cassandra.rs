@@ -130,26 +130,13 @@ pub struct Cassandra {
 impl Cassandra {
     /// Starts a node and waits until it answers CQL (5 to 15 s).
     pub async fn launch(run: Arc<Run>, options: &Options) -> Result<Self, Error> {
-        let jars = provision::ensure(&[Part::Cassandra41])
-            .await?
-            .path(Part::Cassandra41)?
-            .to_owned();
+        let jars = provision::ensure(&[Part::Cassandra41]).await?.path(Part::Cassandra41)?.to_owned();
         let java = provision::java("Cassandra 4.1")?;
         let address = Address::take(&[CQL_PORT, STORAGE_PORT])?;
         let name = format!("cassandra-{}", address.ip());
         let folder = run.folder(&name)?;
         let jmx = Port::take()?;
-        let mut node = Self {
-            process: None,
-            name,
-            folder,
-            jars,
-            java,
-            heap: options.heap,
-            jmx,
-            address,
-            run,
-        };
+        let mut node = Self { process: None, name, folder, jars, java, heap: options.heap, jmx, address, run };
         node.write_files(options)?;
         node.start().await?;
         Ok(node)
@@ -197,25 +184,14 @@ impl Cassandra {
 
     /// Runs nodetool (about a second each) and returns what it prints.
     pub async fn run_nodetool(&self, arguments: &[&str]) -> Result<String, Error> {
-        let asked = tokio::process::Command::new(self.nodetool())
-            .args(arguments)
-            .kill_on_drop(true)
-            .output()
-            .await;
-        let failed = |said: String| Error::Nodetool {
-            arguments: arguments.join(" "),
-            said,
-        };
+        let asked = tokio::process::Command::new(self.nodetool()).args(arguments).kill_on_drop(true).output().await;
+        let failed = |said: String| Error::Nodetool { arguments: arguments.join(" "), said };
         let output = asked.map_err(|error| failed(error.to_string()))?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() {
             return Ok(said);
         }
-        Err(failed(
-            format!("{said}{}", String::from_utf8_lossy(&output.stderr))
-                .trim()
-                .to_owned(),
-        ))
+        Err(failed(format!("{said}{}", String::from_utf8_lossy(&output.stderr)).trim().to_owned()))
     }
 
     /// Starts it (again) and waits until it answers CQL.
@@ -225,48 +201,25 @@ impl Cassandra {
         }
         let folder = self.folder.display();
         let mut command = Command::new(&self.java);
-        command.args([
-            format!("-Xms{}m", self.heap / 2),
-            format!("-Xmx{}m", self.heap),
-        ]);
-        command.args([
-            "-Xss512k",
-            "-XX:+UseSerialGC",
-            "-XX:+ExitOnOutOfMemoryError",
-            "-XX:-UsePerfData",
-        ]);
+        command.args([format!("-Xms{}m", self.heap / 2), format!("-Xmx{}m", self.heap)]);
+        command.args(["-Xss512k", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData"]);
         // A node for tests lives for seconds: the second compiler costs more than it brings.
         command.args(["-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
         command.args(JAVA_17);
         // Cassandra measures objects with this agent, and refuses to start some features without it.
-        command.arg(format!(
-            "-javaagent:{}",
-            self.jars.join("jamm-0.3.2.jar").display()
-        ));
+        command.arg(format!("-javaagent:{}", self.jars.join("jamm-0.3.2.jar").display()));
         // Without it the log stops after the start.
-        command.args([
-            "-Dlogback.configurationFile=logback.xml",
-            "-Dcassandra-foreground=yes",
-        ]);
+        command.args(["-Dlogback.configurationFile=logback.xml", "-Dcassandra-foreground=yes"]);
         command.arg(format!("-Dcassandra.storagedir={folder}"));
         command.arg(format!("-Dcassandra.jmx.local.port={}", self.jmx.number()));
         // The waits for a gossip that a new ring of local processes does not need.
-        command.args([
-            "-Dcassandra.skip_wait_for_gossip_to_settle=0",
-            "-Dcassandra.ring_delay_ms=2000",
-        ]);
+        command.args(["-Dcassandra.skip_wait_for_gossip_to_settle=0", "-Dcassandra.ring_delay_ms=2000"]);
         command.args(["-Dcassandra.shutdown_announce_in_ms=200"]);
-        command
-            .arg("-cp")
-            .arg(format!("{folder}/conf:{}/*", self.jars.display()));
+        command.arg("-cp").arg(format!("{folder}/conf:{}/*", self.jars.display()));
         command.arg("org.apache.cassandra.service.CassandraDaemon");
         let mut process = self.run.spawn(&self.name, command)?;
         let cql = self.cql();
-        process
-            .until("answering CQL", PATIENCE, async || {
-                TcpStream::connect(cql).await.is_ok()
-            })
-            .await?;
+        process.until("answering CQL", PATIENCE, async || TcpStream::connect(cql).await.is_ok()).await?;
         self.process = Some(process);
         Ok(())
     }
@@ -287,20 +240,9 @@ impl Cassandra {
         let (folder, ip) = (self.folder.display(), self.ip());
         let seeds = match options.seeds.as_slice() {
             [] => ip.to_string(),
-            seeds => seeds
-                .iter()
-                .map(Ipv4Addr::to_string)
-                .collect::<Vec<_>>()
-                .join(","),
+            seeds => seeds.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(","),
         };
-        let Options {
-            cluster,
-            datacenter,
-            rack,
-            tokens,
-            extra,
-            ..
-        } = options;
+        let Options { cluster, datacenter, rack, tokens, extra, .. } = options;
         let yaml = format!(
             "cluster_name: '{cluster}'\n\
              num_tokens: {tokens}\n\
@@ -324,18 +266,9 @@ impl Cassandra {
              {extra}\n"
         );
         self.write("conf/cassandra.yaml", &yaml)?;
-        self.write(
-            "conf/cassandra-rackdc.properties",
-            &format!("dc={datacenter}\nrack={rack}\n"),
-        )?;
-        self.write(
-            "conf/logback.xml",
-            include_str!("parts/cassandra41/logback.xml"),
-        )?;
-        self.write(
-            "conf/logback-tools.xml",
-            include_str!("parts/cassandra41/logback-tools.xml"),
-        )?;
+        self.write("conf/cassandra-rackdc.properties", &format!("dc={datacenter}\nrack={rack}\n"))?;
+        self.write("conf/logback.xml", include_str!("parts/cassandra41/logback.xml"))?;
+        self.write("conf/logback-tools.xml", include_str!("parts/cassandra41/logback-tools.xml"))?;
         self.write("nodetool", &self.nodetool_script())?;
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         let path = self.nodetool();
@@ -345,8 +278,7 @@ impl Cassandra {
     fn write(&self, name: &str, content: &str) -> Result<(), Error> {
         let path = self.folder.join(name);
         let made = path.parent().map_or(Ok(()), fs::create_dir_all);
-        made.and_then(|()| fs::write(&path, content))
-            .map_err(|source| Error::File { path, source })
+        made.and_then(|()| fs::write(&path, content)).map_err(|source| Error::File { path, source })
     }
 
     fn nodetool_script(&self) -> String {
@@ -355,11 +287,7 @@ impl Cassandra {
              # nodetool of this node. What begins with -D is for the Java that runs it, as in Cassandra's own script.\n\
              while :; do case \"$1\" in -D*) defines=\"$defines $1\"; shift ;; *) break ;; esac; done\n",
         );
-        let (java, folder, jars) = (
-            self.java.display(),
-            self.folder.display(),
-            self.jars.display(),
-        );
+        let (java, folder, jars) = (self.java.display(), self.folder.display(), self.jars.display());
         let _ = writeln!(
             script,
             "exec '{java}' -Xmx128M -XX:+UseSerialGC -XX:TieredStopAtLevel=1 {} $defines -Duser.home='{folder}' \

@@ -125,21 +125,13 @@ impl ControlPlane {
     pub async fn account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf, Error> {
         let api: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
         let request = TokenRequest {
-            spec: Some(TokenRequestSpec {
-                expiration_seconds: Some(TOKEN_LIFE),
-                ..TokenRequestSpec::default()
-            }),
+            spec: Some(TokenRequestSpec { expiration_seconds: Some(TOKEN_LIFE), ..TokenRequestSpec::default() }),
             ..TokenRequest::default()
         };
-        let answer = api
-            .create_token_request(name, &PostParams::default(), &request)
-            .await;
+        let answer = api.create_token_request(name, &PostParams::default(), &request).await;
         let account = format!("{namespace}/{name}");
         let answer = answer.map_err(|source| Error::Token { account, source })?;
-        let token = answer
-            .status
-            .and_then(|status| status.token)
-            .unwrap_or_default();
+        let token = answer.status.and_then(|status| status.token).unwrap_or_default();
         Ok(self.write_kubeconfig(&format!("kubeconfig-{namespace}-{name}"), namespace, &token)?)
     }
 
@@ -152,11 +144,7 @@ impl ControlPlane {
     /// not brought the real kind.
     pub async fn ensure_datacenter_kind(&self) -> Result<(), Error> {
         let client = self.client().await?;
-        let there = kube::core::GroupVersionKind::gvk(
-            "cassandra.datastax.com",
-            "v1beta1",
-            "CassandraDatacenter",
-        );
+        let there = kube::core::GroupVersionKind::gvk("cassandra.datastax.com", "v1beta1", "CassandraDatacenter");
         if kube::discovery::pinned_kind(&client, &there).await.is_err() {
             apply_yaml(&client, include_str!("parts/cassandradatacenter-crd.yaml")).await?;
         }
@@ -181,9 +169,7 @@ impl ControlPlane {
         command.arg(format!("--initial-cluster=etcd=http://{peer}"));
         let mut process = self.run.spawn("etcd", command)?;
         let accepts = async || tokio::net::TcpStream::connect(client).await.is_ok();
-        process
-            .until("accepting connections", PATIENCE, accepts)
-            .await?;
+        process.until("accepting connections", PATIENCE, accepts).await?;
         self.etcd = Some(process);
         Ok(())
     }
@@ -195,39 +181,20 @@ impl ControlPlane {
         }
         let file = |name: &str| self.run.path().join(name).display().to_string();
         let mut command = Command::new(&self.api_server_program);
-        command.arg(format!(
-            "--etcd-servers=http://{}",
-            self.etcd_client.address()
-        ));
+        command.arg(format!("--etcd-servers=http://{}", self.etcd_client.address()));
         command.arg(format!("--secure-port={}", self.port.number()));
         command.args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"]);
         command.arg(format!("--tls-cert-file={}", file("server.crt")));
         command.arg(format!("--tls-private-key-file={}", file("server.key")));
         command.arg(format!("--cert-dir={}", file("certs")));
         command.arg(format!("--token-auth-file={}", file("tokens.csv")));
-        command.arg(format!(
-            "--service-account-key-file={}",
-            file("accounts.pub")
-        ));
-        command.arg(format!(
-            "--service-account-signing-key-file={}",
-            file("accounts.key")
-        ));
+        command.arg(format!("--service-account-key-file={}", file("accounts.pub")));
+        command.arg(format!("--service-account-signing-key-file={}", file("accounts.key")));
         command.arg("--service-account-issuer=https://kubernetes.default.svc");
-        command.args([
-            "--authorization-mode=RBAC",
-            "--disable-admission-plugins=ServiceAccount",
-        ]);
-        command.args([
-            "--allow-privileged=true",
-            "--service-cluster-ip-range=10.0.0.0/24",
-        ]);
+        command.args(["--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount"]);
+        command.args(["--allow-privileged=true", "--service-cluster-ip-range=10.0.0.0/24"]);
         // Left out: what serves many clients, other servers, or profiling. Nothing here changes an answer.
-        command.args([
-            "--endpoint-reconciler-type=none",
-            "--enable-priority-and-fairness=false",
-            "--profiling=false",
-        ]);
+        command.args(["--endpoint-reconciler-type=none", "--enable-priority-and-fairness=false", "--profiling=false"]);
         let mut process = self.run.spawn("kube-apiserver", command)?;
         let client = self.client().await?;
         let ready = async || match http::Request::get("/readyz").body(Vec::new()) {
@@ -265,11 +232,7 @@ impl ControlPlane {
 
     /// Process ids of etcd and the API server, of those that run.
     pub fn ids(&self) -> Vec<u32> {
-        self.etcd
-            .iter()
-            .chain(&self.api_server)
-            .map(Process::id)
-            .collect()
+        self.etcd.iter().chain(&self.api_server).map(Process::id).collect()
     }
 
     fn write_secrets(&self) -> Result<(), Error> {
@@ -280,24 +243,13 @@ impl ControlPlane {
         self.run.file("accounts.key", &pki.accounts_key)?;
         self.run.file("accounts.pub", &pki.accounts_public_key)?;
         // The run folder is private to the user, and its random name is the only secret that the token needs.
-        let token = format!(
-            "admin-{}",
-            self.run.path().file_name().unwrap_or_default().display()
-        );
-        self.run.file(
-            "tokens.csv",
-            &format!("{token},admin,admin,system:masters\n"),
-        )?;
+        let token = format!("admin-{}", self.run.path().file_name().unwrap_or_default().display());
+        self.run.file("tokens.csv", &format!("{token},admin,admin,system:masters\n"))?;
         self.write_kubeconfig("kubeconfig", "default", &token)?;
         Ok(())
     }
 
-    fn write_kubeconfig(
-        &self,
-        file: &str,
-        namespace: &str,
-        token: &str,
-    ) -> Result<PathBuf, run::Error> {
+    fn write_kubeconfig(&self, file: &str, namespace: &str, token: &str) -> Result<PathBuf, run::Error> {
         let authority = self.run.path().join("ca.crt");
         // JSON is YAML, and this way no value needs quoting.
         let config = json!({
@@ -314,13 +266,8 @@ impl ControlPlane {
 
 /// A client for a kubeconfig file, bound to the runtime that calls.
 pub async fn client(kubeconfig: &Path) -> Result<Client, Error> {
-    let error = |source| Error::Kubeconfig {
-        path: kubeconfig.to_owned(),
-        source: Box::new(source),
-    };
+    let error = |source| Error::Kubeconfig { path: kubeconfig.to_owned(), source: Box::new(source) };
     let file = Kubeconfig::read_from(kubeconfig).map_err(error)?;
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-        .await
-        .map_err(error)?;
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(error)?;
     Client::try_from(config).map_err(Error::Client)
 }

@@ -53,19 +53,9 @@ impl S3 {
 
     /// Starts a server without buckets.
     pub async fn launch(run: Arc<Run>) -> Result<Self, Error> {
-        let program = provision::ensure(&[Part::S3])
-            .await?
-            .path(Part::S3)?
-            .to_owned();
-        let (folder, metadata) = (run.folder("s3")?, run.folder("s3-metadata")?);
-        let mut server = Self {
-            process: None,
-            program,
-            folder,
-            metadata,
-            port: Port::take()?,
-            run,
-        };
+        let program = provision::ensure(&[Part::S3]).await?.path(Part::S3)?.to_owned();
+        let (folder, metadata) = (run.folder("s3")?, run.folder("metadata-of-s3")?);
+        let mut server = Self { process: None, program, folder, metadata, port: Port::take()?, run };
         server.start().await?;
         Ok(server)
     }
@@ -96,26 +86,13 @@ impl S3 {
             return Ok(());
         }
         let mut command = Command::new(&self.program);
-        command
-            .env("ROOT_ACCESS_KEY", Self::ACCESS_KEY)
-            .env("ROOT_SECRET_KEY", Self::SECRET_KEY);
-        command.args([
-            "--port",
-            &self.port.address().to_string(),
-            "--region",
-            Self::REGION,
-            "posix",
-            "--sidecar",
-        ]);
+        command.env("ROOT_ACCESS_KEY", Self::ACCESS_KEY).env("ROOT_SECRET_KEY", Self::SECRET_KEY);
+        command.args(["--port", &self.port.address().to_string(), "--region", Self::REGION, "posix", "--sidecar"]);
         // Beside the objects, for not every file system has extended attributes.
         command.arg(&self.metadata).arg(&self.folder);
         let mut process = self.run.spawn("versitygw", command)?;
         let address = self.port.address();
-        process
-            .until("accepting connections", PATIENCE, async || {
-                TcpStream::connect(address).await.is_ok()
-            })
-            .await?;
+        process.until("accepting connections", PATIENCE, async || TcpStream::connect(address).await.is_ok()).await?;
         self.process = Some(process);
         Ok(())
     }

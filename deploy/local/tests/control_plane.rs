@@ -1,10 +1,6 @@
 //! The control plane of the ground: ready, with kinds of our own, RBAC that refuses, and data that outlives its processes.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking, in its helpers too"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
@@ -64,71 +60,30 @@ async fn manifests_accounts_and_restarts() {
     let applied = control_plane.apply(MANIFEST).await.unwrap();
     assert_eq!(applied.len(), 6);
     // Again: nothing is created twice.
-    assert_eq!(
-        control_plane.apply(MANIFEST).await.unwrap()[5].metadata.uid,
-        applied[5].metadata.uid
-    );
+    assert_eq!(control_plane.apply(MANIFEST).await.unwrap()[5].metadata.uid, applied[5].metadata.uid);
 
     // The schema is judged by the server, and the refusal says what was wrong.
-    let refused = control_plane
-        .apply("{apiVersion: example.org/v1, kind: Cup, metadata: {name: x}, spec: {size: 9}}");
+    let refused = control_plane.apply("{apiVersion: example.org/v1, kind: Cup, metadata: {name: x}, spec: {size: 9}}");
     let refused = anyhow::Error::from(refused.await.unwrap_err());
-    assert!(
-        format!("{refused:#}").contains("less than or equal to 3"),
-        "{refused:#}"
-    );
+    assert!(format!("{refused:#}").contains("less than or equal to 3"), "{refused:#}");
 
     // A service account may do what its role says, and nothing else.
-    let kubeconfig = control_plane
-        .account_kubeconfig("shop", "reader")
-        .await
-        .unwrap();
+    let kubeconfig = control_plane.account_kubeconfig("shop", "reader").await.unwrap();
     let reader = client(&kubeconfig).await.unwrap();
-    Api::<ConfigMap>::namespaced(reader.clone(), "shop")
-        .list(&ListParams::default())
-        .await
-        .unwrap();
-    let denied = Api::<Namespace>::all(reader)
-        .list(&ListParams::default())
-        .await
-        .unwrap_err();
-    assert!(
-        denied
-            .to_string()
-            .contains("system:serviceaccount:shop:reader"),
-        "{denied}"
-    );
+    Api::<ConfigMap>::namespaced(reader.clone(), "shop").list(&ListParams::default()).await.unwrap();
+    let denied = Api::<Namespace>::all(reader).list(&ListParams::default()).await.unwrap_err();
+    assert!(denied.to_string().contains("system:serviceaccount:shop:reader"), "{denied}");
 
     // kube-system's UID is a cluster's identity: it is there, and survives its processes.
     let admin = control_plane.client().await.unwrap();
-    let identity = Api::<Namespace>::all(admin.clone())
-        .get("kube-system")
-        .await
-        .unwrap()
-        .metadata
-        .uid;
+    let identity = Api::<Namespace>::all(admin.clone()).get("kube-system").await.unwrap().metadata.uid;
     assert!(identity.is_some());
     control_plane.kill_api_server();
     control_plane.stop_etcd().await;
     control_plane.start_etcd().await.unwrap();
     control_plane.start_api_server().await.unwrap();
-    assert_eq!(
-        Api::<Namespace>::all(admin.clone())
-            .get("kube-system")
-            .await
-            .unwrap()
-            .metadata
-            .uid,
-        identity
-    );
-    let datacenter =
-        GroupVersionKind::gvk("cassandra.datastax.com", "v1beta1", "CassandraDatacenter");
+    assert_eq!(Api::<Namespace>::all(admin.clone()).get("kube-system").await.unwrap().metadata.uid, identity);
+    let datacenter = GroupVersionKind::gvk("cassandra.datastax.com", "v1beta1", "CassandraDatacenter");
     let api: Api<DynamicObject> = Api::all_with(admin, &ApiResource::from_gvk(&datacenter));
-    assert!(
-        api.list(&ListParams::default())
-            .await
-            .unwrap()
-            .items
-            .is_empty()
-    );
+    assert!(api.list(&ListParams::default()).await.unwrap().items.is_empty());
 }

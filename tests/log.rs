@@ -19,5 +19,7 @@ mod fixture;
 mod follow;
 #[path = "log/opening.rs"]
 mod opening;
+#[path = "log/replicated.rs"]
+mod replicated;
 #[path = "log/same.rs"]
 mod same;

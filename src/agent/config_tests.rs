@@ -19,7 +19,7 @@ impl Files {
         let yaml = self.0.path().join("cassandra.yaml");
         // A second [cassandra] section merges with the first.
         let ini = format!(
-            "{ini}\n    [cassandra]\n    config_file = {}\n",
+            "    [cassandra]\n    config_file = {}\n{ini}\n",
             yaml.display()
         );
         let path = self.0.path().join("medusa.ini");

@@ -1,16 +1,14 @@
 //! What CQL knows of this node: the schema, who owns which tokens, and the server's version.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
-use scylla::cluster::NodeAddr;
-use scylla::cluster::metadata::Peer;
 use scylla::errors::{ExecutionError, IntoRowsResultError, NewSessionError};
-use scylla::policies::host_filter::HostFilter;
+use scylla::policies::host_filter::AllowListHostFilter;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Cassandra, Password};
@@ -34,6 +32,15 @@ pub enum Error {
         /// Why.
         #[source]
         source: Box<NewSessionError>,
+    },
+    /// rpc_address or listen_address of cassandra.yaml is no address.
+    #[error("cassandra.yaml's address {contact:?} cannot be resolved")]
+    Address {
+        /// Host and port.
+        contact: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// Certificates that cannot be used.
     #[error(transparent)]
@@ -77,7 +84,7 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Connect { source, .. } => !refused(source),
-            Self::Query { .. } | Self::Late { .. } | Self::Name(_) => true,
+            Self::Query { .. } | Self::Late { .. } | Self::Name(_) | Self::Address { .. } => true,
             Self::Answer { .. } | Self::Tls(_) | Self::TooOld { .. } => false,
         }
     }
@@ -170,10 +177,21 @@ async fn connect(config: &Cassandra) -> Result<Session, Error> {
     let tls = config.tls.as_ref().map(tls::cql).transpose()?;
     let mut waits = WAITS.into_iter();
     loop {
+        // The driver is kept to the node beside us: the ring is not our business.
+        let unresolved = |source| Error::Address {
+            contact: contact.clone(),
+            source,
+        };
+        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&contact)
+            .await
+            .map_err(unresolved)?
+            .collect();
+        let only = AllowListHostFilter::new(addresses).map_err(unresolved)?;
         let mut builder = SessionBuilder::new()
             .known_node(&contact)
-            .host_filter(Arc::new(OnlyContact))
+            .host_filter(Arc::new(only))
             .fetch_schema_metadata(false)
+            .fetch_full_schema_metadata(false)
             .connection_timeout(Duration::from_secs(10))
             .tls_context(tls.clone());
         if let Some((user, Password(password))) = &config.login {
@@ -194,15 +212,6 @@ async fn connect(config: &Cassandra) -> Result<Session, Error> {
             Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
             None => return Err(error),
         }
-    }
-}
-
-/// Keeps the driver to the node beside us: the ring is not our business.
-struct OnlyContact;
-
-impl HostFilter for OnlyContact {
-    fn accept(&self, peer: &Peer) -> bool {
-        matches!(peer.address, NodeAddr::Untranslatable(_))
     }
 }
 

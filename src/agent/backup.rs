@@ -48,9 +48,7 @@ pub enum Error {
     #[error(transparent)]
     State(#[from] state::Error),
     /// The name is taken.
-    #[error(
-        "backup {name} already exists in the bucket, begun by {owner}: choose another name or delete it first"
-    )]
+    #[error("backup {name} already exists in the bucket, begun by {owner}: choose another name or delete it first")]
     Exists {
         /// Name.
         name: BackupName,
@@ -77,14 +75,8 @@ pub enum Error {
 impl Error {
     /// A name that somebody else has begun.
     pub(crate) fn taken(name: &BackupName, owner: Option<String>) -> Self {
-        let owner = owner.map_or_else(
-            || "another program".to_owned(),
-            |owner| format!("operation {owner}"),
-        );
-        Self::Exists {
-            name: name.clone(),
-            owner,
-        }
+        let owner = owner.map_or_else(|| "another program".to_owned(), |owner| format!("operation {owner}"));
+        Self::Exists { name: name.clone(), owner }
     }
 
     /// Whether another attempt may succeed.
@@ -125,8 +117,7 @@ impl Progress {
 
     fn one(&self, size: u64, reused: bool) {
         self.bytes_done.fetch_add(size, Ordering::Relaxed);
-        self.files_reused
-            .fetch_add(u64::from(reused), Ordering::Relaxed);
+        self.files_reused.fetch_add(u64::from(reused), Ordering::Relaxed);
         self.files_done.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -186,35 +177,21 @@ struct ClaimObject {
 }
 
 /// Looks a name up in the bucket.
-pub async fn presence(
-    store: &Store,
-    layout: &Layout,
-    name: &BackupName,
-) -> Result<Presence, store::Error> {
+pub async fn presence(store: &Store, layout: &Layout, name: &BackupName) -> Result<Presence, store::Error> {
     let owner = async {
         let claim = store.get(&layout.meta(name, CLAIM)).await?;
         // A claim that is no JSON is nobody's.
-        Ok(claim
-            .and_then(|json| serde_json::from_slice::<ClaimObject>(&json).ok())
-            .map(|claim| claim.operation))
+        Ok(claim.and_then(|json| serde_json::from_slice::<ClaimObject>(&json).ok()).map(|claim| claim.operation))
     };
-    let (schema, done) = (
-        layout.meta(name, "schema.cql"),
-        layout.meta(name, "manifest.json"),
-    );
+    let (schema, done) = (layout.meta(name, "schema.cql"), layout.meta(name, "manifest.json"));
     let (owner, schema, done) = tokio::try_join!(owner, store.head(&schema), store.head(&done))?;
     let ms = |found: &Found| found.modified.timestamp_millis();
     Ok(match (schema, done, owner) {
-        (schema, Some(done), owner) => Presence::Complete {
-            owner,
-            started_ms: schema.as_ref().map_or(ms(&done), ms),
-            finished_ms: ms(&done),
-        },
+        (schema, Some(done), owner) => {
+            Presence::Complete { owner, started_ms: schema.as_ref().map_or(ms(&done), ms), finished_ms: ms(&done) }
+        }
         (None, None, None) => Presence::Absent,
-        (schema, None, owner) => Presence::Begun {
-            owner,
-            started_ms: schema.as_ref().map(ms),
-        },
+        (schema, None, owner) => Presence::Begun { owner, started_ms: schema.as_ref().map(ms) },
     })
 }
 
@@ -235,13 +212,7 @@ impl<'a> Backup<'a> {
         progress: &'a Progress,
         record: Record,
     ) -> Result<Self, layout::Error> {
-        Ok(Self {
-            name: BackupName::parse(&record.name)?,
-            tools,
-            journal,
-            progress,
-            record,
-        })
+        Ok(Self { name: BackupName::parse(&record.name)?, tools, journal, progress, record })
     }
 
     /// Runs to the end and says what is in the bucket then. Dropping it leaves something that can be continued.
@@ -250,8 +221,7 @@ impl<'a> Backup<'a> {
         if self.record.phase.touched()
             && let Some(json) = self.tools.store.get(&done).await?
         {
-            let totals =
-                manifest::totals(&json).map_err(|source| Error::Json { key: done, source })?;
+            let totals = manifest::totals(&json).map_err(|source| Error::Json { key: done, source })?;
             return self.finish(json.into(), totals.into()).await;
         }
         let (started_ms, tables) = match self.left_snapshot().await? {
@@ -268,67 +238,31 @@ impl<'a> Backup<'a> {
         let json = manifest::encode(&sections).map_err(|source| Error::Json { key, source })?;
         let extent = snapshot::extent(&tables);
         tracing::info!(name = %self.name, started_ms, files = extent.files, bytes = extent.bytes, reused, "all files are in the bucket");
-        self.finish(
-            json,
-            Done {
-                files: extent.files,
-                bytes: extent.bytes,
-                reused,
-            },
-        )
-        .await
+        self.finish(json, Done { files: extent.files, bytes: extent.bytes, reused }).await
     }
 
     /// The snapshot of a stopped sidecar, if it is whole: then the rest goes up.
     async fn left_snapshot(&self) -> Result<Option<(i64, Vec<Table>)>, Error> {
-        let Phase::Uploading {
-            started_ms,
-            snapshot: Some(extent),
-        } = self.record.phase
-        else {
+        let Phase::Uploading { started_ms, snapshot: Some(extent) } = self.record.phase else {
             return Ok(None);
         };
-        let tables = scan(
-            &self.tools.config.cassandra.yaml.data,
-            &self.name.snapshot_tag(),
-        )
-        .await?;
-        let begun = self
-            .tools
-            .store
-            .head(&self.tools.layout.meta(&self.name, "schema.cql"))
-            .await?;
-        Ok(
-            (snapshot::extent(&tables) == extent && begun.is_some())
-                .then_some((started_ms, tables)),
-        )
+        let tables = scan(&self.tools.config.cassandra.yaml.data, &self.name.snapshot_tag()).await?;
+        let begun = self.tools.store.head(&self.tools.layout.meta(&self.name, "schema.cql")).await?;
+        Ok((snapshot::extent(&tables) == extent && begun.is_some()).then_some((started_ms, tables)))
     }
 
     /// Everything before the data, from nothing.
     async fn begin(&self) -> Result<(i64, Vec<Table>), Error> {
-        let Tools {
-            config,
-            layout,
-            store,
-            snapshots,
-            ..
-        } = self.tools;
+        let Tools { config, layout, store, snapshots, .. } = self.tools;
         if !self.record.phase.touched() {
             let others = store.names(&layout.index()).await?;
             self.name.beside(others.iter().map(String::as_str))?;
         }
         self.make_room().await?;
         let facts = cql::facts(&config.cassandra, layout.node().as_str()).await?;
-        self.journal
-            .phase(Phase::Starting { touched: true })
-            .await?;
+        self.journal.phase(Phase::Starting { touched: true }).await?;
         let started_ms = self.announce(&facts).await?;
-        self.journal
-            .phase(Phase::Uploading {
-                started_ms,
-                snapshot: None,
-            })
-            .await?;
+        self.journal.phase(Phase::Uploading { started_ms, snapshot: None }).await?;
 
         let tag = self.name.snapshot_tag();
         self.journal.owe(&tag).await?;
@@ -337,29 +271,17 @@ impl<'a> Backup<'a> {
         snapshots.take(&tag).await?;
         let tables = scan(&config.cassandra.yaml.data, &tag).await?;
         if tables.is_empty() {
-            return Err(snapshot::Error::Nothing {
-                tag,
-                path: config.cassandra.yaml.data.clone(),
-            }
-            .into());
+            return Err(snapshot::Error::Nothing { tag, path: config.cassandra.yaml.data.clone() }.into());
         }
         let extent = snapshot::extent(&tables);
-        self.journal
-            .phase(Phase::Uploading {
-                started_ms,
-                snapshot: Some(extent),
-            })
-            .await?;
+        self.journal.phase(Phase::Uploading { started_ms, snapshot: Some(extent) }).await?;
         Ok((started_ms, tables))
     }
 
     /// Removes what an earlier attempt of this operation left under the name; refuses a name that is somebody else's.
     async fn make_room(&self) -> Result<(), Error> {
-        let Tools {
-            layout, store, dir, ..
-        } = self.tools;
-        let ours =
-            |owner: &Option<String>| owner.as_deref() == Some(self.record.operation.as_str());
+        let Tools { layout, store, dir, .. } = self.tools;
+        let ours = |owner: &Option<String>| owner.as_deref() == Some(self.record.operation.as_str());
         match presence(store, layout, &self.name).await? {
             Presence::Absent => {}
             Presence::Begun { owner, .. } if self.record.phase.touched() || ours(&owner) => {}
@@ -370,16 +292,12 @@ impl<'a> Backup<'a> {
         let index = store.list(&layout.index_of(&self.name)).await?;
         let node = layout.node().as_str();
         let own = index.into_iter().map(|found| found.key);
-        let own = own
-            .filter(|key| layout.read_index(key).is_some_and(|(_, of, _)| of == node))
-            .collect();
+        let own = own.filter(|key| layout.read_index(key).is_some_and(|(_, of, _)| of == node)).collect();
         store.delete(own).await?;
         let left = store.list(&layout.backup_root(&self.name)).await?;
         // The claim goes last, so that a stop on the way leaves something that is known to be ours.
-        let (claim, rest): (Vec<String>, Vec<String>) = left
-            .into_iter()
-            .map(|found| found.key)
-            .partition(|key| *key == layout.meta(&self.name, CLAIM));
+        let (claim, rest): (Vec<String>, Vec<String>) =
+            left.into_iter().map(|found| found.key).partition(|key| *key == layout.meta(&self.name, CLAIM));
         store.delete(rest).await?;
         store.delete(claim).await?;
         let mut known = Known::load(dir);
@@ -390,17 +308,10 @@ impl<'a> Backup<'a> {
     /// Writes what marks the backup as begun, in Medusa's order; gives the time that the store recorded.
     async fn announce(&self, facts: &cql::Facts) -> Result<i64, Error> {
         let Tools { layout, store, .. } = self.tools;
-        let json = |key: &str, source| Error::Json {
-            key: key.to_owned(),
-            source,
-        };
-        let tokens =
-            serde_json::to_vec(&facts.tokens).map_err(|source| json("tokenmap.json", source))?;
-        let server = serde_json::to_vec(&facts.server)
-            .map_err(|source| json("server_version.json", source))?;
-        let claim = ClaimObject {
-            operation: self.record.operation.clone(),
-        };
+        let json = |key: &str, source| Error::Json { key: key.to_owned(), source };
+        let tokens = serde_json::to_vec(&facts.tokens).map_err(|source| json("tokenmap.json", source))?;
+        let server = serde_json::to_vec(&facts.server).map_err(|source| json("server_version.json", source))?;
+        let claim = ClaimObject { operation: self.record.operation.clone() };
         let claim = serde_json::to_vec(&claim).map_err(|source| json(CLAIM, source))?;
         let meta = |file| layout.meta(&self.name, file);
         let index = |entry| layout.index_entry(&self.name, entry);
@@ -414,40 +325,21 @@ impl<'a> Backup<'a> {
         }
         let started = self.written(&meta("schema.cql")).await?;
         store.put(&index(Entry::Tokenmap), tokens).await?;
-        store
-            .put(&index(Entry::Schema), facts.schema.clone())
-            .await?;
+        store.put(&index(Entry::Schema), facts.schema.clone()).await?;
         let epoch = started.modified.timestamp();
-        store
-            .put(&index(Entry::Started(epoch)), epoch.to_string())
-            .await?;
+        store.put(&index(Entry::Started(epoch)), epoch.to_string()).await?;
         if !self.record.full {
-            store
-                .put(&index(Entry::Differential), "differential")
-                .await?;
+            store.put(&index(Entry::Differential), "differential").await?;
         }
         Ok(started.modified.timestamp_millis())
     }
 
     /// Brings every file of the snapshot into the bucket, across tables.
     async fn upload(&self, tables: &[Table]) -> Result<(Vec<Section>, u64), Error> {
-        let Tools {
-            config,
-            layout,
-            store,
-            dir,
-            ..
-        } = self.tools;
-        let root = if self.record.full {
-            layout.private(&self.name)
-        } else {
-            layout.pool()
-        };
+        let Tools { config, layout, store, dir, .. } = self.tools;
+        let root = if self.record.full { layout.private(&self.name) } else { layout.pool() };
         let there = store.list(&root).await?;
-        let there: BTreeMap<&str, &Found> = there
-            .iter()
-            .map(|found| (found.key.as_str(), found))
-            .collect();
+        let there: BTreeMap<&str, &Found> = there.iter().map(|found| (found.key.as_str(), found)).collect();
         let known = Mutex::new(Known::load(dir));
         // As many connections as Medusa opens with the same settings.
         let at_once = config.storage.transfers * config.storage.part_transfers;
@@ -482,9 +374,7 @@ impl<'a> Backup<'a> {
         for section in &mut sections {
             section.objects.sort_by(|a, b| a.path.cmp(&b.path));
         }
-        let mut known = known
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = known.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !self.record.full {
             known.keep_only(tables);
         }
@@ -502,15 +392,9 @@ impl<'a> Backup<'a> {
         there: &BTreeMap<&str, &Found>,
         known: &Mutex<Known>,
     ) -> Result<Placed, Error> {
-        let Tools {
-            layout, uploader, ..
-        } = self.tools;
+        let Tools { layout, uploader, .. } = self.tools;
         let full = self.record.full;
-        let at = FilePath {
-            keyspace: &table.keyspace,
-            table: &table.table,
-            file: &file.name,
-        };
+        let at = FilePath { keyspace: &table.keyspace, table: &table.table, file: &file.name };
         let (size, place) = (file.identity.size, known::place(table, &file.name));
         let same = |object: &known::Object| {
             let found = there.get(object.key.as_str())?;
@@ -520,21 +404,13 @@ impl<'a> Backup<'a> {
         let unchanged = lock(known).get(full, &place, file.identity).and_then(same);
         let placed = |path: String, tag: String, reused| Placed {
             at: section,
-            object: manifest::Object {
-                path,
-                md5: Some(tag),
-                size,
-            },
+            object: manifest::Object { path, md5: Some(tag), size },
             reused,
         };
         if let Some((path, tag)) = unchanged {
             return Ok(placed(path, tag, true));
         }
-        let key = if full {
-            layout.privately(&self.name, &at)
-        } else {
-            layout.pooled(&at)
-        };
+        let key = if full { layout.privately(&self.name, &at) } else { layout.pooled(&at) };
         let (key, tag, reused) = match there.get(key.as_str()).filter(|_| !full) {
             Some(found) => self.beside(file, &at, found, there).await?,
             // In a private copy, whatever an interrupted upload left is replaced.
@@ -543,11 +419,7 @@ impl<'a> Backup<'a> {
                 (key, sum.tag, false)
             }
         };
-        let object = known::Object {
-            identity: file.identity,
-            key: key.clone(),
-            tag: tag.clone(),
-        };
+        let object = known::Object { identity: file.identity, key: key.clone(), tag: tag.clone() };
         lock(known).insert(full, place, object);
         Ok(placed(key, tag, reused))
     }
@@ -560,12 +432,7 @@ impl<'a> Backup<'a> {
         found: &Found,
         there: &BTreeMap<&str, &Found>,
     ) -> Result<(String, String, bool), Error> {
-        let Tools {
-            layout,
-            store,
-            uploader,
-            ..
-        } = self.tools;
+        let Tools { layout, store, uploader, .. } = self.tools;
         let size = file.identity.size;
         let sum = uploader.sum(&file.path, size).await?;
         let equal = match (&found.etag, store.local_path(&found.key)) {
@@ -579,10 +446,7 @@ impl<'a> Backup<'a> {
             return Ok((found.key.clone(), tag, true));
         }
         let key = layout.variant(&sum.md5, at);
-        match there
-            .get(key.as_str())
-            .filter(|variant| variant.size == size)
-        {
+        match there.get(key.as_str()).filter(|variant| variant.size == size) {
             Some(variant) => Ok((key, variant.etag.clone().unwrap_or(sum.tag), true)),
             None => {
                 tracing::info!(
@@ -600,16 +464,10 @@ impl<'a> Backup<'a> {
     /// Removes from a full backup's private copy what an earlier snapshot of it had brought there.
     async fn drop_strays(&self, sections: &[Section]) -> Result<(), Error> {
         let Tools { layout, store, .. } = self.tools;
-        let wanted: BTreeSet<&str> = sections
-            .iter()
-            .flat_map(|section| &section.objects)
-            .map(|object| object.path.as_str())
-            .collect();
+        let wanted: BTreeSet<&str> =
+            sections.iter().flat_map(|section| &section.objects).map(|object| object.path.as_str()).collect();
         let there = store.list(&layout.private(&self.name)).await?;
-        let strays = there
-            .into_iter()
-            .map(|found| found.key)
-            .filter(|key| !wanted.contains(key.as_str()));
+        let strays = there.into_iter().map(|found| found.key).filter(|key| !wanted.contains(key.as_str()));
         Ok(store.delete(strays.collect()).await?)
     }
 
@@ -627,21 +485,12 @@ impl<'a> Backup<'a> {
         };
         let started = self.written(&meta("schema.cql")).await?;
         let tokens = store.get(&meta("tokenmap.json")).await?;
-        let tokens = tokens.ok_or_else(|| Error::Vanished {
-            key: meta("tokenmap.json"),
-        })?;
+        let tokens = tokens.ok_or_else(|| Error::Vanished { key: meta("tokenmap.json") })?;
         let epoch = done.modified.timestamp();
         store.put(&index(Entry::Manifest), manifest).await?;
-        store
-            .put(&index(Entry::Finished(epoch)), epoch.to_string())
-            .await?;
+        store.put(&index(Entry::Finished(epoch)), epoch.to_string()).await?;
         store.put(&layout.latest("tokenmap.json"), tokens).await?;
-        store
-            .put(
-                &layout.latest("backup_name.txt"),
-                self.name.as_str().to_owned(),
-            )
-            .await?;
+        store.put(&layout.latest("backup_name.txt"), self.name.as_str().to_owned()).await?;
         Ok(Phase::Finished {
             started_ms: started.modified.timestamp_millis(),
             finished_ms: done.modified.timestamp_millis(),
@@ -650,23 +499,13 @@ impl<'a> Backup<'a> {
     }
 
     async fn written(&self, key: &str) -> Result<Found, Error> {
-        self.tools
-            .store
-            .head(key)
-            .await?
-            .ok_or_else(|| Error::Vanished {
-                key: key.to_owned(),
-            })
+        self.tools.store.head(key).await?.ok_or_else(|| Error::Vanished { key: key.to_owned() })
     }
 }
 
 impl Section {
     fn of(table: &Table) -> Self {
-        Self {
-            keyspace: table.keyspace.clone(),
-            columnfamily: table.table.clone(),
-            objects: Vec::new(),
-        }
+        Self { keyspace: table.keyspace.clone(), columnfamily: table.table.clone(), objects: Vec::new() }
     }
 }
 
@@ -680,7 +519,5 @@ struct Placed {
 
 fn lock(known: &Mutex<Known>) -> std::sync::MutexGuard<'_, Known> {
     // Nothing panics while it is held.
-    known
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

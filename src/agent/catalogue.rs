@@ -41,8 +41,7 @@ type Nodes = BTreeMap<String, NodeEntries>;
 impl NodeEntries {
     /// As Medusa: by the start file, else by the copy of the schema.
     fn started(&self) -> Option<i64> {
-        self.started
-            .or_else(|| self.schema.as_ref().map(|found| found.modified.timestamp()))
+        self.started.or_else(|| self.schema.as_ref().map(|found| found.modified.timestamp()))
     }
 
     /// As Medusa: by the finish file, else by the copy of the manifest.
@@ -55,28 +54,18 @@ impl NodeEntries {
 impl Catalogue {
     /// Over one bucket, from one node's point of view.
     pub fn new(store: Store, layout: Layout) -> Self {
-        Self {
-            store,
-            layout,
-            totals: Mutex::default(),
-        }
+        Self { store, layout, totals: Mutex::default() }
     }
 
     /// All backups, oldest first. `failed` says whether this node knows that its part of a backup failed.
     pub async fn all(&self, failed: impl Fn(&str) -> bool) -> Result<Vec<BackupSummary>, Error> {
-        let backups = self
-            .existing(self.read(&self.layout.index()).await?)
-            .await?;
+        let backups = self.existing(self.read(&self.layout.index()).await?).await?;
         let mut asked = Vec::with_capacity(backups.len());
         for (name, nodes) in &backups {
             asked.push(self.summary(name, nodes, failed(name)).boxed());
         }
-        let mut summaries: Vec<BackupSummary> = futures::stream::iter(asked)
-            .buffered(AT_ONCE)
-            .try_collect()
-            .await?;
-        summaries
-            .sort_by(|a, b| (a.start_time, &a.backup_name).cmp(&(b.start_time, &b.backup_name)));
+        let mut summaries: Vec<BackupSummary> = futures::stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+        summaries.sort_by(|a, b| (a.start_time, &a.backup_name).cmp(&(b.start_time, &b.backup_name)));
         Ok(summaries)
     }
 
@@ -85,12 +74,7 @@ impl Catalogue {
         let Ok(root) = crate::store::segment(name) else {
             return Ok(None);
         };
-        let found = self
-            .existing(
-                self.read(&format!("{}/{root}", self.layout.index()))
-                    .await?,
-            )
-            .await?;
+        let found = self.existing(self.read(&format!("{}/{root}", self.layout.index())).await?).await?;
         match found.get(name) {
             Some(nodes) => self.summary(name, nodes, failed).await.map(Some),
             None => Ok(None),
@@ -120,26 +104,17 @@ impl Catalogue {
 
     /// Leaves out the oldest entries whose backup has expired from the bucket. Like Medusa, the first one that is there
     /// vouches for all later ones; unlike Medusa, nothing is deleted here.
-    async fn existing(
-        &self,
-        mut backups: BTreeMap<String, Nodes>,
-    ) -> Result<BTreeMap<String, Nodes>, Error> {
+    async fn existing(&self, mut backups: BTreeMap<String, Nodes>) -> Result<BTreeMap<String, Nodes>, Error> {
         let mut oldest: Vec<(i64, String, String)> = Vec::new();
         for (name, nodes) in &mut backups {
             nodes.retain(|_, entries| entries.started().is_some());
-            let started = |(node, entries): (&String, &NodeEntries)| {
-                Some((entries.started()?, name.clone(), node.clone()))
-            };
+            let started =
+                |(node, entries): (&String, &NodeEntries)| Some((entries.started()?, name.clone(), node.clone()));
             oldest.extend(nodes.iter().filter_map(started));
         }
         oldest.sort();
         for (_, name, node) in oldest {
-            if self
-                .store
-                .head(&self.layout.meta_of(&node, &name, "schema.cql"))
-                .await?
-                .is_some()
-            {
+            if self.store.head(&self.layout.meta_of(&node, &name, "schema.cql")).await?.is_some() {
                 break;
             }
             tracing::debug!(name, node, "is only in the index");
@@ -151,42 +126,22 @@ impl Catalogue {
         Ok(backups)
     }
 
-    async fn summary(
-        &self,
-        name: &str,
-        nodes: &Nodes,
-        failed: bool,
-    ) -> Result<BackupSummary, Error> {
+    async fn summary(&self, name: &str, nodes: &Nodes, failed: bool) -> Result<BackupSummary, Error> {
         // Medusa takes the ring of the node that began first; the own one, where there is one, is that of our datacenter.
         let own = nodes.get_key_value(self.layout.node().as_str());
-        let first = own.or_else(|| {
-            nodes
-                .iter()
-                .min_by_key(|(node, entries)| (entries.started(), (*node).clone()))
-        });
+        let first = own.or_else(|| nodes.iter().min_by_key(|(node, entries)| (entries.started(), (*node).clone())));
         let ring = match first.and_then(|(_, entries)| entries.tokenmap.as_ref()) {
             Some(found) => self.ring(found).await?,
             None => None,
         };
         let readable = ring.is_some();
         let ring = ring.unwrap_or_else(|| {
-            nodes
-                .keys()
-                .map(|host| BackupNode {
-                    host: host.clone(),
-                    ..BackupNode::default()
-                })
-                .collect()
+            nodes.keys().map(|host| BackupNode { host: host.clone(), ..BackupNode::default() }).collect()
         });
-        let expected: Vec<(&str, &NodeEntries)> = ring
-            .iter()
-            .filter_map(|node| Some((node.host.as_str(), nodes.get(&node.host)?)))
-            .collect();
-        let done: Vec<&NodeEntries> = expected
-            .iter()
-            .map(|(_, entries)| *entries)
-            .filter(|entries| entries.finished().is_some())
-            .collect();
+        let expected: Vec<(&str, &NodeEntries)> =
+            ring.iter().filter_map(|node| Some((node.host.as_str(), nodes.get(&node.host)?))).collect();
+        let done: Vec<&NodeEntries> =
+            expected.iter().map(|(_, entries)| *entries).filter(|entries| entries.finished().is_some()).collect();
         let complete = readable && !ring.is_empty() && done.len() == ring.len();
 
         let mut sum = Totals::default();
@@ -206,16 +161,9 @@ impl Catalogue {
             (false, false, true) => StatusType::Failed,
             (false, false, false) => StatusType::InProgress,
         };
-        let started = expected
-            .iter()
-            .filter_map(|(_, entries)| entries.started())
-            .min();
+        let started = expected.iter().filter_map(|(_, entries)| entries.started()).min();
         let started = started.or_else(|| nodes.values().filter_map(NodeEntries::started).min());
-        let finished = done
-            .iter()
-            .filter_map(|entries| entries.finished())
-            .max()
-            .filter(|_| complete);
+        let finished = done.iter().filter_map(|entries| entries.finished()).max().filter(|_| complete);
         let differential = first.is_some_and(|(_, entries)| entries.differential);
         Ok(BackupSummary {
             backup_name: name.to_owned(),
@@ -251,11 +199,7 @@ impl Catalogue {
             found.size,
             found.etag.as_deref().unwrap_or_default()
         );
-        let seen = self
-            .cache()
-            .get(&found.key)
-            .filter(|(of, _)| *of == version)
-            .map(|(_, totals)| *totals);
+        let seen = self.cache().get(&found.key).filter(|(of, _)| *of == version).map(|(_, totals)| *totals);
         if let Some(totals) = seen {
             return Ok(Some(totals));
         }
@@ -276,9 +220,7 @@ impl Catalogue {
 
     fn cache(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (String, Totals)>> {
         // Nothing panics while it is held.
-        self.totals
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.totals.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -294,12 +236,7 @@ fn ring(json: &[u8]) -> Option<Vec<BackupNode>> {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
     let node = |(host, facts): (&String, &Value)| {
         let facts = facts.as_object()?;
-        let tokens = facts
-            .get("tokens")?
-            .as_array()?
-            .iter()
-            .filter_map(Value::as_i64)
-            .collect();
+        let tokens = facts.get("tokens")?.as_array()?.iter().filter_map(Value::as_i64).collect();
         Some(BackupNode {
             host: host.clone(),
             tokens,

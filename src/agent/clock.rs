@@ -3,10 +3,7 @@
 use chrono::Utc;
 
 /// Milliseconds since the Unix epoch.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the sidecar is an edge, and this is where it reads its clock"
-)]
+#[allow(clippy::disallowed_methods, reason = "the sidecar is an edge, and this is where it reads its clock")]
 pub(crate) fn now_ms() -> i64 {
     Utc::now().timestamp_millis()
 }

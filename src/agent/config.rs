@@ -262,15 +262,10 @@ impl Config {
     pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let env = |key: &str| env(key).filter(|value| !value.is_empty());
         let text = read(path)?;
-        let ini = Ini::parse(&text).map_err(|source| Error::Ini {
-            path: path.to_owned(),
-            source,
-        })?;
+        let ini = Ini::parse(&text).map_err(|source| Error::Ini { path: path.to_owned(), source })?;
         let file = File { ini: &ini, path };
 
-        let yaml_path = file
-            .get("cassandra", "config_file")
-            .unwrap_or("/etc/cassandra/cassandra.yaml");
+        let yaml_path = file.get("cassandra", "config_file").unwrap_or("/etc/cassandra/cassandra.yaml");
         let yaml = CassandraYaml::load(Path::new(yaml_path))?;
         let kubernetes = file.flag("kubernetes", "enabled", false)?;
         let resolve = match env("MEDUSA_RESOLVE_IP_ADDRESSES") {
@@ -299,12 +294,7 @@ impl Config {
         Ok(Self {
             node,
             storage: storage(&file)?,
-            cassandra: Cassandra {
-                login: login(&file, &env)?,
-                tls: cql_tls(&file),
-                naming,
-                yaml,
-            },
+            cassandra: Cassandra { login: login(&file, &env)?, tls: cql_tls(&file), naming, yaml },
             snapshots: snapshots(&file, &env, kubernetes)?,
             grpc: grpc(&file)?,
             state_dir: state_dir.join(".stheno"),
@@ -314,11 +304,7 @@ impl Config {
     /// Addresses that mean this node in the ring.
     pub fn own_addresses(&self) -> Vec<IpAddr> {
         let yaml = &self.cassandra.yaml;
-        [&yaml.listen, &yaml.rpc]
-            .into_iter()
-            .flatten()
-            .filter_map(|text| text.parse().ok())
-            .collect()
+        [&yaml.listen, &yaml.rpc].into_iter().flatten().filter_map(|text| text.parse().ok()).collect()
     }
 }
 
@@ -337,16 +323,11 @@ impl<'a> File<'a> {
     }
 
     fn need(&self, section: &'static str, key: &'static str) -> Result<&'a str, Error> {
-        self.get(section, key).ok_or_else(|| Error::Missing {
-            path: self.path.to_owned(),
-            section,
-            key,
-        })
+        self.get(section, key).ok_or_else(|| Error::Missing { path: self.path.to_owned(), section, key })
     }
 
     fn flag(&self, section: &'static str, key: &'static str, default: bool) -> Result<bool, Error> {
-        self.parsed(section, key, boolean, "True or False")
-            .map(|value| value.unwrap_or(default))
+        self.parsed(section, key, boolean, "True or False").map(|value| value.unwrap_or(default))
     }
 
     fn parsed<T>(
@@ -360,38 +341,18 @@ impl<'a> File<'a> {
             None => Ok(None),
             Some(value) => match parse(value) {
                 Some(parsed) => Ok(Some(parsed)),
-                None => Err(Error::Value {
-                    section,
-                    key,
-                    value: value.to_owned(),
-                    expected,
-                }),
+                None => Err(Error::Value { section, key, value: value.to_owned(), expected }),
             },
         }
     }
 
     fn size(&self, section: &'static str, key: &'static str, default: u64) -> Result<u64, Error> {
-        let size = self.parsed(
-            section,
-            key,
-            bytes,
-            "a size such as 50MB, or a number of bytes",
-        )?;
+        let size = self.parsed(section, key, bytes, "a size such as 50MB, or a number of bytes")?;
         Ok(size.filter(|size| *size > 0).unwrap_or(default))
     }
 
-    fn count(
-        &self,
-        section: &'static str,
-        key: &'static str,
-        default: usize,
-    ) -> Result<usize, Error> {
-        let count = self.parsed(
-            section,
-            key,
-            |value| value.parse::<usize>().ok(),
-            "a whole number",
-        )?;
+    fn count(&self, section: &'static str, key: &'static str, default: usize) -> Result<usize, Error> {
+        let count = self.parsed(section, key, |value| value.parse::<usize>().ok(), "a whole number")?;
         Ok(count.unwrap_or(default).max(1))
     }
 
@@ -417,14 +378,10 @@ fn storage(file: &File<'_>) -> Result<Storage, Error> {
     };
     let kind = provider.to_lowercase();
     let place = match kind.as_str() {
-        "local" => Place::Local {
-            base: file.need("storage", "base_path")?.into(),
-        },
+        "local" => Place::Local { base: file.need("storage", "base_path")?.into() },
         other if other.starts_with("s3") => Place::S3(s3(file, other)?),
         _ => {
-            return Err(Error::Provider {
-                provider: provider.to_owned(),
-            });
+            return Err(Error::Provider { provider: provider.to_owned() });
         }
     };
     let bandwidth = file.size("storage", "transfer_max_bandwidth", 50 * MIB)?;
@@ -446,27 +403,14 @@ fn s3(file: &File<'_>, kind: &str) -> Result<S3, Error> {
     let region = match file.get("storage", "region") {
         Some(region) if region != "default" => region.to_owned(),
         Some(_) | None => match kind.strip_prefix("s3_").filter(|_| !compatible) {
-            Some(name) => named_region(name)
-                .ok_or(Error::Provider {
-                    provider: kind.to_owned(),
-                })?
-                .to_owned(),
+            Some(name) => named_region(name).ok_or(Error::Provider { provider: kind.to_owned() })?.to_owned(),
             None => "us-east-1".to_owned(),
         },
     };
     let (endpoint, host) = if compatible {
         let host = file.need("storage", "host")?;
-        let scheme = if file.flag("storage", "secure", true)? {
-            "https"
-        } else {
-            "http"
-        };
-        let port = file.parsed(
-            "storage",
-            "port",
-            |value| value.parse::<u16>().ok(),
-            "a port number",
-        )?;
+        let scheme = if file.flag("storage", "secure", true)? { "https" } else { "http" };
+        let port = file.parsed("storage", "port", |value| value.parse::<u16>().ok(), "a port number")?;
         let authority = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         (Some(format!("{scheme}://{authority}")), authority)
     } else {
@@ -504,48 +448,30 @@ fn credentials(file: &File<'_>) -> Result<Option<Credentials>, Error> {
         return Ok(None);
     };
     let text = read(path)?;
-    let keys = Ini::parse(&text).map_err(|source| Error::Ini {
-        path: path.to_owned(),
-        source,
-    })?;
+    let keys = Ini::parse(&text).map_err(|source| Error::Ini { path: path.to_owned(), source })?;
     let profile = file.get("storage", "api_profile").unwrap_or("default");
-    match (
-        keys.get(profile, "aws_access_key_id"),
-        keys.get(profile, "aws_secret_access_key"),
-    ) {
+    match (keys.get(profile, "aws_access_key_id"), keys.get(profile, "aws_secret_access_key")) {
         (Some(id), Some(secret)) => Ok(Some(Credentials {
             id: id.to_owned(),
             secret: secret.to_owned(),
             token: keys.get(profile, "aws_session_token").map(str::to_owned),
         })),
-        (Some(_) | None, _) => Err(Error::KeyFile {
-            path: path.to_owned(),
-            profile: profile.to_owned(),
-        }),
+        (Some(_) | None, _) => Err(Error::KeyFile { path: path.to_owned(), profile: profile.to_owned() }),
     }
 }
 
-fn login(
-    file: &File<'_>,
-    env: &impl Fn(&str) -> Option<String>,
-) -> Result<Option<(String, Password)>, Error> {
-    let secrets = env("MEDUSA_CQL_K8S_SECRETS_PATH").or_else(|| {
-        file.get("cassandra", "cql_k8s_secrets_path")
-            .map(str::to_owned)
-    });
+fn login(file: &File<'_>, env: &impl Fn(&str) -> Option<String>) -> Result<Option<(String, Password)>, Error> {
+    let secrets =
+        env("MEDUSA_CQL_K8S_SECRETS_PATH").or_else(|| file.get("cassandra", "cql_k8s_secrets_path").map(str::to_owned));
     if let Some(dir) = secrets {
         return secret_pair(Path::new(&dir)).map(Some);
     }
     let value = |new: &str, old: &str, key: &str| {
-        env(new)
-            .or_else(|| env(old))
-            .or_else(|| file.get("cassandra", key).map(str::to_owned))
+        env(new).or_else(|| env(old)).or_else(|| file.get("cassandra", key).map(str::to_owned))
     };
     let user = value("MEDUSA_CQL_USERNAME", "CQL_USERNAME", "cql_username");
     let password = value("MEDUSA_CQL_PASSWORD", "CQL_PASSWORD", "cql_password");
-    Ok(user
-        .zip(password)
-        .map(|(user, password)| (user, Password(password))))
+    Ok(user.zip(password).map(|(user, password)| (user, Password(password))))
 }
 
 fn secret_pair(dir: &Path) -> Result<(String, Password), Error> {
@@ -556,17 +482,10 @@ fn secret_pair(dir: &Path) -> Result<(String, Password), Error> {
 
 fn cql_tls(file: &File<'_>) -> Option<CqlTls> {
     let pem = |key| file.get("cassandra", key).map(PathBuf::from);
-    Some(CqlTls {
-        authority: pem("certfile")?,
-        identity: pem("usercert").zip(pem("userkey")),
-    })
+    Some(CqlTls { authority: pem("certfile")?, identity: pem("usercert").zip(pem("userkey")) })
 }
 
-fn snapshots(
-    file: &File<'_>,
-    env: &impl Fn(&str) -> Option<String>,
-    kubernetes: bool,
-) -> Result<Snapshots, Error> {
+fn snapshots(file: &File<'_>, env: &impl Fn(&str) -> Option<String>, kubernetes: bool) -> Result<Snapshots, Error> {
     if kubernetes && file.flag("kubernetes", "use_mgmt_api", false)? {
         let url = file.need("kubernetes", "cassandra_url")?;
         let pem = |key| file.get("kubernetes", key).map(PathBuf::from);
@@ -579,14 +498,11 @@ fn snapshots(
         return Ok(Snapshots::Management { url, identity });
     }
     let text = |key: &str| file.get("cassandra", key).map(str::to_owned);
-    let flags =
-        text("nodetool_flags").unwrap_or_else(|| "-Dcom.sun.jndi.rmiURLParsing=legacy".to_owned());
+    let flags = text("nodetool_flags").unwrap_or_else(|| "-Dcom.sun.jndi.rmiURLParsing=legacy".to_owned());
     let mut arguments: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
-    let secrets =
-        env("MEDUSA_NODETOOL_K8S_SECRETS_PATH").or_else(|| text("nodetool_k8s_secrets_path"));
+    let secrets = env("MEDUSA_NODETOOL_K8S_SECRETS_PATH").or_else(|| text("nodetool_k8s_secrets_path"));
     let (user, password) = match secrets {
-        Some(dir) => secret_pair(Path::new(&dir))
-            .map(|(user, Password(password))| (Some(user), Some(password)))?,
+        Some(dir) => secret_pair(Path::new(&dir)).map(|(user, Password(password))| (Some(user), Some(password)))?,
         None => (
             env("MEDUSA_NODETOOL_USERNAME").or_else(|| text("nodetool_username")),
             env("MEDUSA_NODETOOL_PASSWORD").or_else(|| text("nodetool_password")),
@@ -603,25 +519,13 @@ fn snapshots(
         ("-p", text("nodetool_port")),
     ];
     for (option, value) in options {
-        arguments.extend(
-            value
-                .into_iter()
-                .flat_map(|value| [option.to_owned(), value]),
-        );
+        arguments.extend(value.into_iter().flat_map(|value| [option.to_owned(), value]));
     }
-    Ok(Snapshots::Nodetool {
-        program: text("nodetool_executable").unwrap_or_else(|| "nodetool".to_owned()),
-        arguments,
-    })
+    Ok(Snapshots::Nodetool { program: text("nodetool_executable").unwrap_or_else(|| "nodetool".to_owned()), arguments })
 }
 
 fn grpc(file: &File<'_>) -> Result<Grpc, Error> {
-    let port = file.parsed(
-        "grpc",
-        "port",
-        |value| value.parse::<u16>().ok(),
-        "a port number",
-    )?;
+    let port = file.parsed("grpc", "port", |value| value.parse::<u16>().ok(), "a port number")?;
     let tls = match file.get("grpc", "tls_cert") {
         None => None,
         // As Medusa: a certificate means that clients must show theirs.
@@ -640,16 +544,11 @@ fn grpc(file: &File<'_>) -> Result<Grpc, Error> {
 }
 
 fn read(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })
+    std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
 fn hostname() -> String {
-    nix::unistd::gethostname()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Regions that libcloud's provider names stand for: `s3_us_west_oregon` and the like, without `s3_`.
@@ -692,18 +591,10 @@ fn boolean(value: &str) -> Option<bool> {
 
 /// Medusa's sizes: `50MB/s`, `1.5 GB`, `104857600`; a kilobyte is 1024 bytes.
 fn bytes(value: &str) -> Option<u64> {
-    const UNITS: [(&str, u64); 6] = [
-        ("PB", 1 << 50),
-        ("TB", 1 << 40),
-        ("GB", 1 << 30),
-        ("MB", 1 << 20),
-        ("KB", 1 << 10),
-        ("B", 1),
-    ];
+    const UNITS: [(&str, u64); 6] =
+        [("PB", 1 << 50), ("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10), ("B", 1)];
     let text = value.replace(' ', "").replace("/s", "");
-    let unit = UNITS
-        .into_iter()
-        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)));
+    let unit = UNITS.into_iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)));
     let (number, factor) = unit.unwrap_or((text.as_str(), 1));
     let number: f64 = number.parse().ok()?;
     let whole = unit.is_some() || number.fract() == 0.0;

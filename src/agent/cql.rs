@@ -93,13 +93,7 @@ impl Error {
 /// A wrong user or password stays wrong.
 fn refused(error: &NewSessionError) -> bool {
     let text = format!("{error:?}");
-    [
-        "AuthenticationError",
-        "MissingAuthentication",
-        "BadCredentials",
-    ]
-    .iter()
-    .any(|word| text.contains(word))
+    ["AuthenticationError", "MissingAuthentication", "BadCredentials"].iter().any(|word| text.contains(word))
 }
 
 /// The ring of this node's datacenter, by node name: Medusa's tokenmap.json.
@@ -149,27 +143,14 @@ pub async fn facts(config: &Cassandra, own: &str) -> Result<Facts, Error> {
 
 async fn ask(session: &Session, config: &Cassandra, own: &str) -> Result<Facts, Error> {
     let local = local(session).await?;
-    let server = ServerVersion {
-        server_type: "cassandra",
-        release_version: local.release_version.clone(),
-    };
-    let major = local
-        .release_version
-        .split('.')
-        .next()
-        .and_then(|major| major.parse::<u32>().ok());
+    let server = ServerVersion { server_type: "cassandra", release_version: local.release_version.clone() };
+    let major = local.release_version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_some_and(|major| major < 4) {
-        return Err(Error::TooOld {
-            version: local.release_version,
-        });
+        return Err(Error::TooOld { version: local.release_version });
     }
     let schema = schema(session).await?;
     let tokens = ring(session, config, own, local).await?;
-    Ok(Facts {
-        schema,
-        tokens,
-        server,
-    })
+    Ok(Facts { schema, tokens, server })
 }
 
 async fn connect(config: &Cassandra) -> Result<Session, Error> {
@@ -178,14 +159,8 @@ async fn connect(config: &Cassandra) -> Result<Session, Error> {
     let mut waits = WAITS.into_iter();
     loop {
         // The driver is kept to the node beside us: the ring is not our business.
-        let unresolved = |source| Error::Address {
-            contact: contact.clone(),
-            source,
-        };
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&contact)
-            .await
-            .map_err(unresolved)?
-            .collect();
+        let unresolved = |source| Error::Address { contact: contact.clone(), source };
+        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&contact).await.map_err(unresolved)?.collect();
         let only = AllowListHostFilter::new(addresses).map_err(unresolved)?;
         let mut builder = SessionBuilder::new()
             .known_node(&contact)
@@ -200,13 +175,8 @@ async fn connect(config: &Cassandra) -> Result<Session, Error> {
         let built = tokio::time::timeout(LIMIT, builder.build()).await;
         let error = match built {
             Ok(Ok(session)) => return Ok(session),
-            Ok(Err(source)) => Error::Connect {
-                contact: contact.clone(),
-                source: Box::new(source),
-            },
-            Err(_) => Error::Late {
-                contact: contact.clone(),
-            },
+            Ok(Err(source)) => Error::Connect { contact: contact.clone(), source: Box::new(source) },
+            Err(_) => Error::Late { contact: contact.clone() },
         };
         match waits.next().filter(|_| error.retryable()) {
             Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
@@ -227,25 +197,12 @@ async fn local(session: &Session) -> Result<Local, Error> {
     type Row = (String, String, Option<Vec<String>>, String);
     let rows: Vec<Row> = rows(session, QUERY).await?;
     let Some((rack, dc, tokens, release_version)) = rows.into_iter().next() else {
-        return Err(Error::Answer {
-            query: QUERY,
-            what: "no row".to_owned(),
-        });
+        return Err(Error::Answer { query: QUERY, what: "no row".to_owned() });
     };
-    Ok(Local {
-        rack,
-        dc,
-        tokens: numbers(QUERY, tokens)?,
-        release_version,
-    })
+    Ok(Local { rack, dc, tokens: numbers(QUERY, tokens)?, release_version })
 }
 
-async fn ring(
-    session: &Session,
-    config: &Cassandra,
-    own: &str,
-    local: Local,
-) -> Result<TokenMap, Error> {
+async fn ring(session: &Session, config: &Cassandra, own: &str, local: Local) -> Result<TokenMap, Error> {
     const QUERY: &str = "SELECT peer, rack, data_center, tokens FROM system.peers";
     type Row = (IpAddr, Option<String>, Option<String>, Option<Vec<String>>);
     let rows: Vec<Row> = rows(session, QUERY).await?;
@@ -256,43 +213,18 @@ async fn ring(
             && dc == local.dc
         {
             let name = names::name_of(address, config.naming).await?;
-            ring.insert(
-                name,
-                Node {
-                    tokens: numbers(QUERY, Some(tokens))?,
-                    is_up: Some(true),
-                    rack,
-                    dc,
-                },
-            );
+            ring.insert(name, Node { tokens: numbers(QUERY, Some(tokens))?, is_up: Some(true), rack, dc });
         }
     }
     // Last, so that no peer takes our own name: a backup whose node is not in its ring breaks Medusa's listing.
-    let Local {
-        rack, dc, tokens, ..
-    } = local;
-    ring.insert(
-        own.to_owned(),
-        Node {
-            tokens,
-            is_up: Some(true),
-            rack,
-            dc,
-        },
-    );
+    let Local { rack, dc, tokens, .. } = local;
+    ring.insert(own.to_owned(), Node { tokens, is_up: Some(true), rack, dc });
     Ok(ring)
 }
 
 fn numbers(query: &'static str, tokens: Option<Vec<String>>) -> Result<Vec<i128>, Error> {
-    let wrong = |token: &String| Error::Answer {
-        query,
-        what: format!("token {token:?} is not a number"),
-    };
-    tokens
-        .unwrap_or_default()
-        .iter()
-        .map(|token| token.parse().map_err(|_| wrong(token)))
-        .collect()
+    let wrong = |token: &String| Error::Answer { query, what: format!("token {token:?} is not a number") };
+    tokens.unwrap_or_default().iter().map(|token| token.parse().map_err(|_| wrong(token))).collect()
 }
 
 /// All statements, keyspace by keyspace, so that each follows what it needs.
@@ -300,15 +232,10 @@ async fn schema(session: &Session) -> Result<String, Error> {
     const QUERY: &str = "DESCRIBE FULL SCHEMA";
     type Row = (String, String, String, String);
     let rows: Vec<Row> = rows(session, QUERY).await?;
-    let kept = rows
-        .into_iter()
-        .filter(|(keyspace, ..)| keyspace != EXCLUDED);
+    let kept = rows.into_iter().filter(|(keyspace, ..)| keyspace != EXCLUDED);
     let statements: Vec<String> = kept.map(|(.., statement)| statement).collect();
     if statements.is_empty() {
-        return Err(Error::Answer {
-            query: QUERY,
-            what: "no statement".to_owned(),
-        });
+        return Err(Error::Answer { query: QUERY, what: "no statement".to_owned() });
     }
     Ok(statements.join("\n\n"))
 }
@@ -319,16 +246,8 @@ where
 {
     let answer = |what: String| Error::Answer { query, what };
     let asked = session.query_unpaged(query, ()).await;
-    let asked = asked.map_err(|source| Error::Query {
-        query,
-        source: Box::new(source),
-    })?;
-    let found = asked
-        .into_rows_result()
-        .map_err(|error: IntoRowsResultError| answer(error.to_string()))?;
-    let rows = found
-        .rows::<Row>()
-        .map_err(|error| answer(error.to_string()))?;
-    rows.map(|row| row.map_err(|error| answer(error.to_string())))
-        .collect()
+    let asked = asked.map_err(|source| Error::Query { query, source: Box::new(source) })?;
+    let found = asked.into_rows_result().map_err(|error: IntoRowsResultError| answer(error.to_string()))?;
+    let rows = found.rows::<Row>().map_err(|error| answer(error.to_string()))?;
+    rows.map(|row| row.map_err(|error| answer(error.to_string()))).collect()
 }

@@ -99,10 +99,8 @@ mod tests {
 
     #[test]
     fn reads_what_the_operator_writes() {
-        let ini = Ini::parse(
-            "\n    [storage]\n    Bucket_Name = b\n    prefix = p=q\n\n    [grpc]\n    enabled = 1",
-        )
-        .unwrap();
+        let ini = Ini::parse("\n    [storage]\n    Bucket_Name = b\n    prefix = p=q\n\n    [grpc]\n    enabled = 1")
+            .unwrap();
         assert_eq!(ini.get("storage", "bucket_name"), Some("b"));
         assert_eq!(ini.get("storage", "prefix"), Some("p=q"));
         assert_eq!(ini.get("grpc", "enabled"), Some("1"));
@@ -125,10 +123,7 @@ mod tests {
     #[test]
     fn says_which_line_is_wrong() {
         assert_eq!(Ini::parse("k = 1"), Err(Error::NoSection { line: 1 }));
-        assert_eq!(
-            Ini::parse("[a]\nnonsense"),
-            Err(Error::Malformed { line: 2 })
-        );
+        assert_eq!(Ini::parse("[a]\nnonsense"), Err(Error::Malformed { line: 2 }));
         assert_eq!(Ini::parse("\n[a"), Err(Error::Malformed { line: 2 }));
         assert_eq!(Ini::parse("[a]\n= 1"), Err(Error::Malformed { line: 2 }));
     }

@@ -21,8 +21,9 @@ use crate::store::Store;
 
 /// How often a watcher hears of progress.
 const PROGRESS: Duration = Duration::from_secs(1);
-/// How long the bucket is asked about a name before a start is accepted; the backup itself asks again.
-const ADMISSION: Duration = Duration::from_secs(10);
+/// How long the bucket is asked about a name before a start is accepted; the backup itself asks again. Below the ten seconds
+/// that a leader gives a call.
+const ADMISSION: Duration = Duration::from_secs(5);
 /// Waits between attempts to clear a snapshot, in seconds.
 const CLEAR_WAITS: [u64; 3] = [1, 5, 15];
 /// Longest reason that is kept, in characters.
@@ -111,11 +112,7 @@ struct Shared {
 
 impl Jobs {
     /// Loads what is remembered and continues what was stopped.
-    pub async fn open(
-        tools: Tools,
-        brisk: Store,
-        cancel: CancellationToken,
-    ) -> Result<Self, state::Error> {
+    pub async fn open(tools: Tools, brisk: Store, cancel: CancellationToken) -> Result<Self, state::Error> {
         let state = tools.dir.load()?;
         let shared = Shared {
             tools,
@@ -131,11 +128,7 @@ impl Jobs {
         let stopped = jobs.0.state.lock().await.running().cloned();
         match stopped {
             Some(record) => {
-                tracing::info!(
-                    name = record.name,
-                    operation = record.operation,
-                    "goes on where it was stopped"
-                );
+                tracing::info!(name = record.name, operation = record.operation, "goes on where it was stopped");
                 jobs.spawn(record);
             }
             None => {
@@ -171,16 +164,10 @@ impl Jobs {
     pub async fn fence(&self, epoch: u64) -> Result<(), Refusal> {
         let mut state = self.0.state.lock().await;
         if epoch < state.epoch {
-            return Err(Refusal::Epoch {
-                asked: epoch,
-                seen: state.epoch,
-            });
+            return Err(Refusal::Epoch { asked: epoch, seen: state.epoch });
         }
         if epoch > state.epoch {
-            let next = State {
-                epoch,
-                ..state.clone()
-            };
+            let next = State { epoch, ..state.clone() };
             self.0.tools.dir.save(&next)?;
             *state = next;
         }
@@ -195,8 +182,7 @@ impl Jobs {
         let name = BackupName::parse(name)?;
         self.fence(claim.epoch).await?;
         let _one = self.0.admission.lock().await;
-        self.admit(&claim.operation, claim.attempt, &name, full)
-            .await
+        self.admit(&claim.operation, claim.attempt, &name, full).await
     }
 
     /// Starts a backup for a stock client: the name is the operation, and asking again after a failure is another attempt.
@@ -205,55 +191,32 @@ impl Jobs {
         let _one = self.0.admission.lock().await;
         let attempt = match self.0.state.lock().await.operation(name.as_str()) {
             None => 1,
-            Some(Record {
-                attempt,
-                phase: Phase::Failed { .. },
-                ..
-            }) => attempt.saturating_add(1),
+            Some(Record { attempt, phase: Phase::Failed { .. }, .. }) => attempt.saturating_add(1),
             Some(record) => record.attempt,
         };
         self.admit(name.as_str(), attempt, &name, full).await
     }
 
-    async fn admit(
-        &self,
-        operation: &str,
-        attempt: u32,
-        name: &BackupName,
-        full: bool,
-    ) -> Result<NodeState, Refusal> {
+    async fn admit(&self, operation: &str, attempt: u32, name: &BackupName, full: bool) -> Result<NodeState, Refusal> {
         if self.0.cancel.is_cancelled() {
             return Err(Refusal::Stopping);
         }
         let (known, running) = {
             let state = self.0.state.lock().await;
-            (
-                state.operation(operation).cloned(),
-                state.running().cloned(),
-            )
+            (state.operation(operation).cloned(), state.running().cloned())
         };
         if let Some(known) = &known {
             if known.name != name.as_str() || known.full != full {
-                return Err(Refusal::Other {
-                    operation: operation.to_owned(),
-                    name: known.name.clone(),
-                });
+                return Err(Refusal::Other { operation: operation.to_owned(), name: known.name.clone() });
             }
             if attempt < known.attempt {
                 let (operation, latest) = (operation.to_owned(), known.attempt);
-                return Err(Refusal::Superseded {
-                    asked: attempt,
-                    operation,
-                    latest,
-                });
+                return Err(Refusal::Superseded { asked: attempt, operation, latest });
             }
             let failed = matches!(known.phase, Phase::Failed { .. });
             if attempt == known.attempt || !failed {
                 // What runs or is done already is what a later attempt would make: it takes that number.
-                let record = Record {
-                    attempt,
-                    ..known.clone()
-                };
+                let record = Record { attempt, ..known.clone() };
                 self.0.remember(record.clone()).await?;
                 return Ok(self.0.view(&record));
             }
@@ -271,10 +234,7 @@ impl Jobs {
             phase: Phase::Starting { touched },
         };
         let record = match self.look_up(operation, name, touched).await? {
-            Some(done) => Record {
-                phase: done,
-                ..accepted
-            },
+            Some(done) => Record { phase: done, ..accepted },
             None => accepted,
         };
         self.0.remember(record.clone()).await?;
@@ -286,20 +246,11 @@ impl Jobs {
     }
 
     /// What the bucket says of a name that is to be started. A bucket that does not answer in time is the backup's trouble.
-    async fn look_up(
-        &self,
-        operation: &str,
-        name: &BackupName,
-        touched: bool,
-    ) -> Result<Option<Phase>, Refusal> {
+    async fn look_up(&self, operation: &str, name: &BackupName, touched: bool) -> Result<Option<Phase>, Refusal> {
         let Tools { layout, .. } = &self.0.tools;
         let look = async {
             let found = presence(&self.0.brisk, layout, name).await?;
-            let others = if touched {
-                BTreeSet::new()
-            } else {
-                self.0.brisk.names(&layout.index()).await?
-            };
+            let others = if touched { BTreeSet::new() } else { self.0.brisk.names(&layout.index()).await? };
             Ok::<_, crate::store::Error>((found, others))
         };
         let (found, others) = match tokio::time::timeout(ADMISSION, look).await {
@@ -315,15 +266,9 @@ impl Jobs {
         match found {
             Presence::Absent => Ok(None),
             Presence::Begun { owner, .. } if touched || ours(&owner) => Ok(None),
-            Presence::Complete {
-                owner,
-                started_ms,
-                finished_ms,
-            } if ours(&owner) => Ok(Some(Phase::Finished {
-                started_ms,
-                finished_ms,
-                totals: Done::default(),
-            })),
+            Presence::Complete { owner, started_ms, finished_ms } if ours(&owner) => {
+                Ok(Some(Phase::Finished { started_ms, finished_ms, totals: Done::default() }))
+            }
             Presence::Begun { owner, .. } | Presence::Complete { owner, .. } => {
                 Err(Refusal::Exists(backup::Error::taken(name, owner)))
             }
@@ -333,14 +278,8 @@ impl Jobs {
     /// The state of an operation, or of the latest one about a name when no operation is given.
     pub async fn state_of(&self, operation: &str, name: &str) -> Option<NodeState> {
         let state = self.0.state.lock().await;
-        let record = if operation.is_empty() {
-            state.named(name)
-        } else {
-            state.operation(operation)
-        };
-        record
-            .filter(|record| name.is_empty() || record.name == name)
-            .map(|record| self.0.view(record))
+        let record = if operation.is_empty() { state.named(name) } else { state.operation(operation) };
+        record.filter(|record| name.is_empty() || record.name == name).map(|record| self.0.view(record))
     }
 
     /// The latest record about a name.
@@ -352,14 +291,8 @@ impl Jobs {
     pub async fn failed_names(&self) -> BTreeSet<String> {
         let state = self.0.state.lock().await;
         let failed = |record: &&Record| matches!(record.phase, Phase::Failed { .. });
-        let latest = state
-            .records
-            .iter()
-            .filter_map(|record| state.named(&record.name));
-        latest
-            .filter(failed)
-            .map(|record| record.name.clone())
-            .collect()
+        let latest = state.records.iter().filter_map(|record| state.named(&record.name));
+        latest.filter(failed).map(|record| record.name.clone()).collect()
     }
 
     /// Tells of every change from now on.
@@ -410,13 +343,8 @@ impl Shared {
         let operation = record.operation.clone();
         let work = async {
             self.clear_others(&record).await;
-            let journal = Running {
-                shared: self,
-                operation: &operation,
-            };
-            Backup::new(&self.tools, &journal, &self.progress, record)?
-                .run()
-                .await
+            let journal = Running { shared: self, operation: &operation };
+            Backup::new(&self.tools, &journal, &self.progress, record)?.run().await
         };
         let mut tick = tokio::time::interval(PROGRESS);
         tokio::pin!(work);
@@ -437,10 +365,7 @@ impl Shared {
         }
         match outcome {
             Ok(phase) => self.end(&operation, phase).await,
-            Err(error) => {
-                self.end_failed(&operation, sentence(&error), error.retryable())
-                    .await
-            }
+            Err(error) => self.end_failed(&operation, sentence(&error), error.retryable()).await,
         }
     }
 
@@ -450,24 +375,14 @@ impl Shared {
             Some(record) => (record.phase.started_ms(), record.phase.touched()),
             None => (None, false),
         };
-        let phase = Phase::Failed {
-            started_ms,
-            finished_ms: now_ms(),
-            reason,
-            retryable,
-            touched,
-        };
+        let phase = Phase::Failed { started_ms, finished_ms: now_ms(), reason, retryable, touched };
         self.end(operation, phase).await;
     }
 
     /// A volume that does not take the end leaves the operation running: the next start finds the truth in the bucket.
     async fn end(&self, operation: &str, phase: Phase) {
         if let Err(error) = self.advance(operation, phase).await {
-            tracing::error!(
-                error = sentence(&error),
-                operation,
-                "the end cannot be written down"
-            );
+            tracing::error!(error = sentence(&error), operation, "the end cannot be written down");
         }
     }
 
@@ -497,14 +412,9 @@ impl Shared {
 
     /// Clears what earlier operations left, but not the snapshot that this one may continue with.
     async fn clear_others(&self, record: &Record) {
-        let own = BackupName::parse(&record.name)
-            .map(|name| name.snapshot_tag())
-            .ok();
+        let own = BackupName::parse(&record.name).map(|name| name.snapshot_tag()).ok();
         let owed = self.state.lock().await.snapshots.clone();
-        let others = owed
-            .into_iter()
-            .filter(|tag| Some(tag) != own.as_ref())
-            .collect();
+        let others = owed.into_iter().filter(|tag| Some(tag) != own.as_ref()).collect();
         self.clear(others).await;
     }
 
@@ -528,11 +438,7 @@ impl Shared {
                     }
                     break;
                 };
-                tracing::warn!(
-                    error = sentence(&error),
-                    tag,
-                    "the snapshot is not cleared yet"
-                );
+                tracing::warn!(error = sentence(&error), tag, "the snapshot is not cleared yet");
                 match waits.next() {
                     Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
                     None => break,
@@ -560,23 +466,13 @@ impl Shared {
                 view.bytes_total = count(&self.progress.bytes_total);
                 view.bytes_done = count(&self.progress.bytes_done);
             }
-            Phase::Finished {
-                finished_ms,
-                totals,
-                ..
-            } => {
+            Phase::Finished { finished_ms, totals, .. } => {
                 view.set_phase(node_state::Phase::Finished);
                 view.finished_ms = *finished_ms;
-                (view.files_total, view.files_done, view.files_reused) =
-                    (totals.files, totals.files, totals.reused);
+                (view.files_total, view.files_done, view.files_reused) = (totals.files, totals.files, totals.reused);
                 (view.bytes_total, view.bytes_done) = (totals.bytes, totals.bytes);
             }
-            Phase::Failed {
-                finished_ms,
-                reason,
-                retryable,
-                ..
-            } => {
+            Phase::Failed { finished_ms, reason, retryable, .. } => {
                 view.set_phase(node_state::Phase::Failed);
                 view.finished_ms = *finished_ms;
                 view.reason = reason.clone();
@@ -620,10 +516,6 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
         }
         source = error.source();
     }
-    let line = parts
-        .join(": ")
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
+    let line = parts.join(": ").split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(REASON).collect()
 }

@@ -49,19 +49,12 @@ impl Known {
 
     /// The object of a file that has not changed since.
     pub(crate) fn get(&self, full: bool, place: &str, identity: Identity) -> Option<&Object> {
-        self.side(full)
-            .get(place)
-            .filter(|object| object.identity == identity)
+        self.side(full).get(place).filter(|object| object.identity == identity)
     }
 
     /// Remembers where a file went.
     pub(crate) fn insert(&mut self, full: bool, place: String, object: Object) {
-        if full {
-            &mut self.private
-        } else {
-            &mut self.pool
-        }
-        .insert(place, object);
+        if full { &mut self.private } else { &mut self.pool }.insert(place, object);
     }
 
     /// Before a full backup of which nothing is in the bucket.
@@ -71,9 +64,7 @@ impl Known {
 
     /// After a differential backup: files that are gone from the volume are not asked for again.
     pub(crate) fn keep_only(&mut self, tables: &[Table]) {
-        let all = tables
-            .iter()
-            .flat_map(|table| table.files.iter().map(move |file| place(table, &file.name)));
+        let all = tables.iter().flat_map(|table| table.files.iter().map(move |file| place(table, &file.name)));
         let current: std::collections::BTreeSet<String> = all.collect();
         self.pool.retain(|place, _| current.contains(place));
     }
@@ -94,33 +85,16 @@ mod tests {
 
     #[test]
     fn a_changed_file_is_not_known() {
-        let identity = Identity {
-            inode: 1,
-            modified_ns: 2,
-            size: 3,
-        };
-        let object = Object {
-            identity,
-            key: "h/data/k/t/f".into(),
-            tag: "x".into(),
-        };
+        let identity = Identity { inode: 1, modified_ns: 2, size: 3 };
+        let object = Object { identity, key: "h/data/k/t/f".into(), tag: "x".into() };
         let mut known = Known::default();
         known.insert(false, "k/t/f".into(), object.clone());
         assert_eq!(known.get(false, "k/t/f", identity), Some(&object));
         assert_eq!(known.get(true, "k/t/f", identity), None);
         for other in [
-            Identity {
-                inode: 9,
-                ..identity
-            },
-            Identity {
-                modified_ns: 9,
-                ..identity
-            },
-            Identity {
-                size: 9,
-                ..identity
-            },
+            Identity { inode: 9, ..identity },
+            Identity { modified_ns: 9, ..identity },
+            Identity { size: 9, ..identity },
         ] {
             assert_eq!(known.get(false, "k/t/f", other), None);
         }

@@ -5,15 +5,7 @@
 use std::fmt;
 
 /// Words that stock Medusa looks for anywhere in an index key: a backup whose name holds one breaks its listing.
-const INDEX_WORDS: [&str; 7] = [
-    "tokenmap",
-    "schema",
-    "manifest",
-    "differential",
-    "incremental",
-    "started",
-    "finished",
-];
+const INDEX_WORDS: [&str; 7] = ["tokenmap", "schema", "manifest", "differential", "incremental", "started", "finished"];
 
 /// Longest name: Kubernetes' limit, below what file systems allow for a directory.
 const LONGEST: usize = 200;
@@ -47,9 +39,7 @@ pub enum Error {
         name: String,
     },
     /// Medusa's index would misread every listing.
-    #[error(
-        "the backup name {name:?} contains {word:?}, which breaks Medusa's index: choose another"
-    )]
+    #[error("the backup name {name:?} contains {word:?}, which breaks Medusa's index: choose another")]
     IndexWord {
         /// As it was asked for.
         name: String,
@@ -85,26 +75,17 @@ impl BackupName {
             return Err(Error::Empty);
         }
         if name.chars().count() > LONGEST {
-            return Err(Error::TooLong {
-                length: name.chars().count(),
-            });
+            return Err(Error::TooLong { length: name.chars().count() });
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if !name.chars().all(plain) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-            return Err(Error::Character {
-                name: name.to_owned(),
-            });
+            return Err(Error::Character { name: name.to_owned() });
         }
         if name.starts_with("data") {
-            return Err(Error::Data {
-                name: name.to_owned(),
-            });
+            return Err(Error::Data { name: name.to_owned() });
         }
         if let Some(word) = INDEX_WORDS.into_iter().find(|word| name.contains(word)) {
-            return Err(Error::IndexWord {
-                name: name.to_owned(),
-                word,
-            });
+            return Err(Error::IndexWord { name: name.to_owned(), word });
         }
         Ok(Self(name.to_owned()))
     }
@@ -112,29 +93,14 @@ impl BackupName {
     /// A name that is in the bucket already, by whatever rule its writer had: fit to be one segment of a key.
     pub fn existing(name: &str) -> Result<Self, Error> {
         let fits = !name.is_empty() && !name.contains('/') && !matches!(name, "." | "..");
-        if fits {
-            Ok(Self(name.to_owned()))
-        } else {
-            Err(Error::Character {
-                name: name.to_owned(),
-            })
-        }
+        if fits { Ok(Self(name.to_owned())) } else { Err(Error::Character { name: name.to_owned() }) }
     }
 
     /// Refuses a name that begins another one in the bucket, or begins with it.
     pub fn beside<'a>(&self, existing: impl IntoIterator<Item = &'a str>) -> Result<(), Error> {
-        let overlaps = |other: &&str| {
-            *other != self.0 && (other.starts_with(&self.0) || self.0.starts_with(*other))
-        };
-        match existing
-            .into_iter()
-            .filter(|other| !other.is_empty())
-            .find(overlaps)
-        {
-            Some(other) => Err(Error::Overlaps {
-                name: self.0.clone(),
-                other: other.to_owned(),
-            }),
+        let overlaps = |other: &&str| *other != self.0 && (other.starts_with(&self.0) || self.0.starts_with(*other));
+        match existing.into_iter().filter(|other| !other.is_empty()).find(overlaps) {
+            Some(other) => Err(Error::Overlaps { name: self.0.clone(), other: other.to_owned() }),
             None => Ok(()),
         }
     }
@@ -163,18 +129,10 @@ pub struct NodeName(String);
 impl NodeName {
     /// Accepts a name that is one segment of a key.
     pub fn parse(name: &str) -> Result<Self, Error> {
-        let bad = |c: char| {
-            c.is_control()
-                || c.is_whitespace()
-                || matches!(c, '/' | '\\' | '#' | '?' | '%' | '*' | ',')
-        };
-        if name.is_empty()
-            || matches!(name, "." | ".." | "data" | "index" | "meta")
-            || name.contains(bad)
-        {
-            return Err(Error::Node {
-                name: name.to_owned(),
-            });
+        let bad =
+            |c: char| c.is_control() || c.is_whitespace() || matches!(c, '/' | '\\' | '#' | '?' | '%' | '*' | ',');
+        if name.is_empty() || matches!(name, "." | ".." | "data" | "index" | "meta") || name.contains(bad) {
+            return Err(Error::Node { name: name.to_owned() });
         }
         Ok(Self(name.to_owned()))
     }
@@ -264,13 +222,7 @@ impl Layout {
 
     /// `P H/N/data/<keyspace>/<table>/<file>`.
     pub fn privately(&self, name: &BackupName, at: &FilePath<'_>) -> String {
-        format!(
-            "{}/{}/{}/{}",
-            self.private(name),
-            at.keyspace,
-            at.table,
-            at.file
-        )
+        format!("{}/{}/{}/{}", self.private(name), at.keyspace, at.table, at.file)
     }
 
     /// `P index/backup_index`.
@@ -353,73 +305,38 @@ mod tests {
     #[test]
     fn keys_are_medusas() {
         let name = BackupName::parse("b1").unwrap();
-        let at = FilePath {
-            keyspace: "ks",
-            table: "t-0a",
-            file: ".idx/nb-1-big-Data.db",
-        };
+        let at = FilePath { keyspace: "ks", table: "t-0a", file: ".idx/nb-1-big-Data.db" };
         let plain = layout(None);
-        assert_eq!(
-            plain.meta(&name, "schema.cql"),
-            "host_1.example/b1/meta/schema.cql"
-        );
-        assert_eq!(
-            plain.pooled(&at),
-            "host_1.example/data/ks/t-0a/.idx/nb-1-big-Data.db"
-        );
+        assert_eq!(plain.meta(&name, "schema.cql"), "host_1.example/b1/meta/schema.cql");
+        assert_eq!(plain.pooled(&at), "host_1.example/data/ks/t-0a/.idx/nb-1-big-Data.db");
         let prefixed = layout(Some("p"));
-        assert_eq!(
-            prefixed.privately(&name, &at),
-            "p/host_1.example/b1/data/ks/t-0a/.idx/nb-1-big-Data.db"
-        );
-        assert_eq!(
-            prefixed.latest("backup_name.txt"),
-            "p/index/latest_backup/host_1.example/backup_name.txt"
-        );
+        assert_eq!(prefixed.privately(&name, &at), "p/host_1.example/b1/data/ks/t-0a/.idx/nb-1-big-Data.db");
+        assert_eq!(prefixed.latest("backup_name.txt"), "p/index/latest_backup/host_1.example/backup_name.txt");
         assert_eq!(
             prefixed.index_entry(&name, Entry::Started(17)),
             "p/index/backup_index/b1/started_host_1.example_17.timestamp"
         );
-        assert_eq!(
-            prefixed.variant("ff", &at),
-            "p/host_1.example/data/.variants/ff/.idx/nb-1-big-Data.db"
-        );
+        assert_eq!(prefixed.variant("ff", &at), "p/host_1.example/data/.variants/ff/.idx/nb-1-big-Data.db");
     }
 
     #[test]
     fn names_that_harm_are_refused() {
         let word = |name: &str| matches!(BackupName::parse(name), Err(Error::IndexWord { .. }));
-        assert!(
-            word("my-tokenmap") && word("startedx") && word("a.finished") && word("differential-1")
-        );
-        assert!(matches!(
-            BackupName::parse("data-2026"),
-            Err(Error::Data { .. })
-        ));
+        assert!(word("my-tokenmap") && word("startedx") && word("a.finished") && word("differential-1"));
+        assert!(matches!(BackupName::parse("data-2026"), Err(Error::Data { .. })));
         assert!(matches!(BackupName::parse("data"), Err(Error::Data { .. })));
         assert_eq!(BackupName::parse(""), Err(Error::Empty));
-        for bad in [
-            "a/b", "../x", ".hidden", "a b", "ü", "a\n", "-t", "a%2f", "a;b",
-        ] {
-            assert!(
-                matches!(BackupName::parse(bad), Err(Error::Character { .. })),
-                "{bad}"
-            );
+        for bad in ["a/b", "../x", ".hidden", "a b", "ü", "a\n", "-t", "a%2f", "a;b"] {
+            assert!(matches!(BackupName::parse(bad), Err(Error::Character { .. })), "{bad}");
         }
-        assert!(matches!(
-            BackupName::parse(&"x".repeat(201)),
-            Err(Error::TooLong { length: 201 })
-        ));
+        assert!(matches!(BackupName::parse(&"x".repeat(201)), Err(Error::TooLong { length: 201 })));
     }
 
     #[test]
     fn names_that_begin_alike_are_refused() {
         let name = BackupName::parse("day-1").unwrap();
         assert!(name.beside(["day-2", "day-1", "other"]).is_ok());
-        assert!(matches!(
-            name.beside(["day-10"]),
-            Err(Error::Overlaps { .. })
-        ));
+        assert!(matches!(name.beside(["day-10"]), Err(Error::Overlaps { .. })));
         assert!(matches!(name.beside(["day"]), Err(Error::Overlaps { .. })));
     }
 

@@ -56,11 +56,7 @@ pub enum Error {
 
 /// Runs the sidecar until `cancel`: serves gRPC on `listen` (else on the configured port of all addresses), continues what
 /// was stopped, and at the end leaves what runs at a point where the next start goes on.
-pub async fn run(
-    config: Config,
-    listen: Option<SocketAddr>,
-    cancel: CancellationToken,
-) -> Result<(), Error> {
+pub async fn run(config: Config, listen: Option<SocketAddr>, cancel: CancellationToken) -> Result<(), Error> {
     let dir = StateDir::open(&config.state_dir)?;
     let store = Store::open(&config.storage, Patience::Long)?;
     let brisk = Store::open(&config.storage, Patience::Short)?;
@@ -71,14 +67,7 @@ pub async fn run(
     let listener = bind(listen, grpc.port).await?;
     tracing::info!(node = %config.node, address = ?listener.local_addr().ok(), "the sidecar serves");
 
-    let tools = Tools {
-        config,
-        layout,
-        store,
-        uploader,
-        snapshots,
-        dir,
-    };
+    let tools = Tools { config, layout, store, uploader, snapshots, dir };
     let stop = cancel.child_token();
     let jobs = Jobs::open(tools, brisk, stop.clone()).await?;
     let served = server::serve(jobs.clone(), &grpc, listener).await;
@@ -94,9 +83,7 @@ async fn bind(listen: Option<SocketAddr>, port: u16) -> Result<TcpListener, serv
     let failed = |source| server::Error::Listen { address, source };
     match TcpListener::bind(address).await {
         // No IPv6 here.
-        Err(_) if listen.is_none() => TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port))
-            .await
-            .map_err(failed),
+        Err(_) if listen.is_none() => TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).await.map_err(failed),
         bound => bound.map_err(failed),
     }
 }

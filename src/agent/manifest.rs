@@ -69,13 +69,7 @@ mod tests {
         let json = br#"[{"keyspace": "k", "columnfamily": "t-1", "objects": [
             {"path": "h/data/k/t-1/nb-1-big-Data.db", "MD5": null, "size": 7}]},
             {"keyspace": "k", "columnfamily": "u-2", "objects": []}]"#;
-        assert_eq!(
-            totals(json).unwrap(),
-            Totals {
-                objects: 1,
-                bytes: 7
-            }
-        );
+        assert_eq!(totals(json).unwrap(), Totals { objects: 1, bytes: 7 });
         let sections: Vec<Section> = serde_json::from_slice(json).unwrap();
         assert_eq!(sections[0].objects[0].md5, None);
         assert_eq!(sections[1].objects, []);

@@ -33,11 +33,7 @@ pub(crate) async fn name_of(address: IpAddr, naming: Naming) -> Result<String, E
         Naming::Address => Ok(address.to_string()),
         // Python's getfqdn: the first name with a dot, else the first, else the address.
         Naming::Host => {
-            let full = known
-                .iter()
-                .find(|name| name.contains('.'))
-                .or(known.first())
-                .cloned();
+            let full = known.iter().find(|name| name.contains('.')).or(known.first()).cloned();
             Ok(full.unwrap_or_else(|| address.to_string()))
         }
         Naming::Pod => pod(&known).ok_or(Error::Nameless { address }),
@@ -48,11 +44,7 @@ pub(crate) async fn name_of(address: IpAddr, naming: Naming) -> Result<String, E
 fn listed(hosts: &str, address: IpAddr) -> Vec<String> {
     let mut names = Vec::new();
     for line in hosts.lines() {
-        let mut words = line
-            .split('#')
-            .next()
-            .unwrap_or_default()
-            .split_whitespace();
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
         if words.next().and_then(|word| word.parse().ok()) == Some(address) {
             names.extend(words.map(str::to_owned));
         }
@@ -71,19 +63,10 @@ async fn reverse(address: IpAddr) -> Vec<String> {
     let Ok(found) = resolver.reverse_lookup(address).await else {
         return Vec::new();
     };
-    let name = |data: &RData| match data {
-        RData::PTR(name) => Some(name.to_utf8().trim_end_matches('.').to_owned()),
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "the record types of DNS are not ours"
-        )]
-        _ => None,
+    let name = |data: &RData| {
+        if let RData::PTR(name) = data { Some(name.to_utf8().trim_end_matches('.').to_owned()) } else { None }
     };
-    found
-        .answers()
-        .iter()
-        .filter_map(|record| name(&record.data))
-        .collect()
+    found.answers().iter().filter_map(|record| name(&record.data)).collect()
 }
 
 /// The first label that is no address: services without pod names answer `10-0-0-1.service…`.
@@ -102,40 +85,21 @@ mod tests {
 
     #[test]
     fn services_without_pod_names_are_passed_over() {
-        let names = |list: &[&str]| {
-            list.iter()
-                .map(|name| (*name).to_owned())
-                .collect::<Vec<_>>()
-        };
-        let both = names(&[
-            "10-0-0-1.svc.ns.svc.cluster.local",
-            "c-dc1-r1-sts-0.all.ns.svc.cluster.local",
-        ]);
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let both = names(&["10-0-0-1.svc.ns.svc.cluster.local", "c-dc1-r1-sts-0.all.ns.svc.cluster.local"]);
         assert_eq!(pod(&both).as_deref(), Some("c-dc1-r1-sts-0"));
         assert_eq!(pod(&names(&["10-0-0-1.x", "fd00--1.x", "localhost"])), None);
     }
 
     #[test]
     fn the_hosts_file_is_read() {
-        let hosts =
-            "127.0.0.1 localhost\n10.0.0.7\tpod-a.svc pod-a # comment pod-b\n# 10.0.0.7 no\n";
-        assert_eq!(
-            listed(hosts, "10.0.0.7".parse().unwrap()),
-            ["pod-a.svc", "pod-a"]
-        );
-        assert_eq!(
-            listed(hosts, "10.0.0.8".parse().unwrap()),
-            Vec::<String>::new()
-        );
+        let hosts = "127.0.0.1 localhost\n10.0.0.7\tpod-a.svc pod-a # comment pod-b\n# 10.0.0.7 no\n";
+        assert_eq!(listed(hosts, "10.0.0.7".parse().unwrap()), ["pod-a.svc", "pod-a"]);
+        assert_eq!(listed(hosts, "10.0.0.8".parse().unwrap()), Vec::<String>::new());
     }
 
     #[tokio::test]
     async fn an_address_is_its_own_name_when_asked() {
-        assert_eq!(
-            name_of("10.0.0.7".parse().unwrap(), Naming::Address)
-                .await
-                .unwrap(),
-            "10.0.0.7"
-        );
+        assert_eq!(name_of("10.0.0.7".parse().unwrap(), Naming::Address).await.unwrap(), "10.0.0.7");
     }
 }

@@ -9,14 +9,14 @@ use futures::Stream;
 use stheno_rpc::medusa::medusa_server::{Medusa, MedusaServer};
 use stheno_rpc::medusa::{
     BackupRequest, BackupResponse, BackupStatusRequest, BackupStatusResponse, DeleteBackupRequest,
-    DeleteBackupResponse, GetBackupRequest, GetBackupResponse, GetBackupsRequest,
-    GetBackupsResponse, PrepareRestoreRequest, PrepareRestoreResponse, PurgeBackupsRequest,
-    PurgeBackupsResponse, StatusType, backup_request,
+    DeleteBackupResponse, GetBackupRequest, GetBackupResponse, GetBackupsRequest, GetBackupsResponse,
+    PrepareRestoreRequest, PrepareRestoreResponse, PurgeBackupsRequest, PurgeBackupsResponse, StatusType,
+    backup_request,
 };
 use stheno_rpc::sidecar::sidecar_server::{Sidecar, SidecarServer};
 use stheno_rpc::sidecar::{
-    CapabilitiesRequest, CapabilitiesResponse, NodeState, StartBackupRequest, StartBackupResponse,
-    WatchRequest, node_state,
+    CapabilitiesRequest, CapabilitiesResponse, NodeState, StartBackupRequest, StartBackupResponse, WatchRequest,
+    node_state,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -64,14 +64,9 @@ pub enum Error {
 /// Serves until the jobs are cancelled.
 pub async fn serve(jobs: Jobs, grpc: &Grpc, listener: TcpListener) -> Result<(), Error> {
     let catalogue = Catalogue::new(jobs.brisk().clone(), jobs.tools().layout.clone());
-    let face = Face {
-        catalogue: Arc::new(catalogue),
-        jobs: jobs.clone(),
-    };
+    let face = Face { catalogue: Arc::new(catalogue), jobs: jobs.clone() };
     let (health, health_service) = tonic_health::server::health_reporter();
-    health
-        .set_service_status("", tonic_health::ServingStatus::Serving)
-        .await;
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let mut server = Server::builder();
     if let Some(tls) = &grpc.tls {
         server = server.tls_config(tls_config(tls)?)?;
@@ -83,25 +78,16 @@ pub async fn serve(jobs: Jobs, grpc: &Grpc, listener: TcpListener) -> Result<(),
         .add_service(health_service)
         .add_service(medusa)
         .add_service(SidecarServer::new(face))
-        .serve_with_incoming_shutdown(
-            TcpListenerStream::new(listener),
-            jobs.cancel().clone().cancelled_owned(),
-        )
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), jobs.cancel().clone().cancelled_owned())
         .await?;
     Ok(())
 }
 
 fn tls_config(tls: &GrpcTls) -> Result<ServerTlsConfig, Error> {
-    let read = |path: &std::path::PathBuf| {
-        std::fs::read(path).map_err(|source| Error::Read {
-            path: path.clone(),
-            source,
-        })
-    };
+    let read =
+        |path: &std::path::PathBuf| std::fs::read(path).map_err(|source| Error::Read { path: path.clone(), source });
     let identity = Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?);
-    Ok(ServerTlsConfig::new()
-        .identity(identity)
-        .client_ca_root(Certificate::from_pem(read(&tls.clients)?)))
+    Ok(ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(read(&tls.clients)?)))
 }
 
 #[derive(Clone)]
@@ -129,11 +115,7 @@ impl From<Refusal> for Status {
 
 fn store_trouble(error: &store::Error) -> Status {
     let text = sentence(error);
-    if error.retryable() {
-        Status::unavailable(text)
-    } else {
-        Status::failed_precondition(text)
-    }
+    if error.retryable() { Status::unavailable(text) } else { Status::failed_precondition(text) }
 }
 
 fn is_full(request: &BackupRequest) -> bool {
@@ -143,68 +125,39 @@ fn is_full(request: &BackupRequest) -> bool {
 /// Medusa's times: the server's zone, whole seconds.
 fn local_time(ms: i64) -> String {
     let time = DateTime::from_timestamp_millis(ms).unwrap_or_default();
-    time.with_timezone(&Local)
-        .format("%Y-%m-%d %H:%M:%S")
-        .to_string()
+    time.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 fn not_built(what: &str) -> Status {
-    Status::unimplemented(format!(
-        "this version of the sidecar cannot {what} yet: use Medusa's"
-    ))
+    Status::unimplemented(format!("this version of the sidecar cannot {what} yet: use Medusa's"))
 }
 
 #[tonic::async_trait]
 impl Medusa for Face {
-    async fn backup(
-        &self,
-        request: Request<BackupRequest>,
-    ) -> Result<Response<BackupResponse>, Status> {
+    async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<BackupResponse>, Status> {
         let request = request.into_inner();
         let before = self.jobs.record_of(&request.name).await;
         if before.is_some_and(|record| matches!(record.phase, Phase::Finished { .. }))
             && self.status_in_bucket(&request.name).await?.is_some()
         {
-            return Err(Status::already_exists(format!(
-                "backup {} already exists: choose another name",
-                request.name
-            )));
+            return Err(Status::already_exists(format!("backup {} already exists: choose another name", request.name)));
         }
-        let state = self
-            .jobs
-            .start_unclaimed(&request.name, is_full(&request))
-            .await?;
-        match self
-            .jobs
-            .ended(&state.operation)
-            .await
-            .map(|record| record.phase)
-        {
+        let state = self.jobs.start_unclaimed(&request.name, is_full(&request)).await?;
+        match self.jobs.ended(&state.operation).await.map(|record| record.phase) {
             Some(Phase::Finished { .. }) => {
                 let status = StatusType::Success.into();
-                Ok(Response::new(BackupResponse {
-                    backup_name: request.name,
-                    status,
-                }))
+                Ok(Response::new(BackupResponse { backup_name: request.name, status }))
             }
-            Some(Phase::Failed { reason, .. }) => Err(Status::internal(format!(
-                "Failed to create sync backups: {reason}"
-            ))),
-            Some(Phase::Starting { .. } | Phase::Uploading { .. }) | None => {
-                Err(Refusal::Stopping.into())
+            Some(Phase::Failed { reason, .. }) => {
+                Err(Status::internal(format!("Failed to create sync backups: {reason}")))
             }
+            Some(Phase::Starting { .. } | Phase::Uploading { .. }) | None => Err(Refusal::Stopping.into()),
         }
     }
 
-    async fn async_backup(
-        &self,
-        request: Request<BackupRequest>,
-    ) -> Result<Response<BackupResponse>, Status> {
+    async fn async_backup(&self, request: Request<BackupRequest>) -> Result<Response<BackupResponse>, Status> {
         let request = request.into_inner();
-        let state = self
-            .jobs
-            .start_unclaimed(&request.name, is_full(&request))
-            .await?;
+        let state = self.jobs.start_unclaimed(&request.name, is_full(&request)).await?;
         let status = match state.phase() {
             node_state::Phase::Finished => StatusType::Success,
             node_state::Phase::Failed => StatusType::Failed,
@@ -213,10 +166,7 @@ impl Medusa for Face {
             | node_state::Phase::Uploading
             | node_state::Phase::NotFound => StatusType::InProgress,
         };
-        Ok(Response::new(BackupResponse {
-            backup_name: request.name,
-            status: status.into(),
-        }))
+        Ok(Response::new(BackupResponse { backup_name: request.name, status: status.into() }))
     }
 
     async fn backup_status(
@@ -230,86 +180,40 @@ impl Medusa for Face {
             status: status.into(),
         };
         let answer = match self.jobs.record_of(&name).await {
-            Some(Record {
-                phase: phase @ (Phase::Starting { .. } | Phase::Uploading { .. }),
-                accepted_ms,
-                ..
-            }) => Some(of(
-                StatusType::InProgress,
-                phase.started_ms().unwrap_or(accepted_ms),
-                None,
-            )),
-            Some(Record {
-                phase: Phase::Failed { started_ms, .. },
-                accepted_ms,
-                ..
-            }) => Some(of(
-                StatusType::Failed,
-                started_ms.unwrap_or(accepted_ms),
-                None,
-            )),
+            Some(Record { phase: phase @ (Phase::Starting { .. } | Phase::Uploading { .. }), accepted_ms, .. }) => {
+                Some(of(StatusType::InProgress, phase.started_ms().unwrap_or(accepted_ms), None))
+            }
+            Some(Record { phase: Phase::Failed { started_ms, .. }, accepted_ms, .. }) => {
+                Some(of(StatusType::Failed, started_ms.unwrap_or(accepted_ms), None))
+            }
             // What was finished may have been deleted since: the bucket knows.
-            Some(Record {
-                phase: Phase::Finished { .. },
-                ..
-            })
-            | None => self
-                .status_in_bucket(&name)
-                .await?
-                .map(|(status, started, finished)| of(status, started, finished)),
+            Some(Record { phase: Phase::Finished { .. }, .. }) | None => {
+                self.status_in_bucket(&name).await?.map(|(status, started, finished)| of(status, started, finished))
+            }
         };
-        answer
-            .map(Response::new)
-            .ok_or_else(|| Status::not_found(format!("backup <{name}> does not exist")))
+        answer.map(Response::new).ok_or_else(|| Status::not_found(format!("backup <{name}> does not exist")))
     }
 
-    async fn delete_backup(
-        &self,
-        _: Request<DeleteBackupRequest>,
-    ) -> Result<Response<DeleteBackupResponse>, Status> {
+    async fn delete_backup(&self, _: Request<DeleteBackupRequest>) -> Result<Response<DeleteBackupResponse>, Status> {
         Err(not_built("delete backups"))
     }
 
-    async fn get_backup(
-        &self,
-        request: Request<GetBackupRequest>,
-    ) -> Result<Response<GetBackupResponse>, Status> {
+    async fn get_backup(&self, request: Request<GetBackupRequest>) -> Result<Response<GetBackupResponse>, Status> {
         let name = request.into_inner().backup_name;
         let failed = self.has_failed(&name).await;
-        let found = self
-            .catalogue
-            .one(&name, failed)
-            .await
-            .map_err(|error| store_trouble(&error))?;
-        let backup =
-            found.ok_or_else(|| Status::not_found(format!("backup <{name}> does not exist")))?;
-        Ok(Response::new(GetBackupResponse {
-            status: backup.status,
-            backup: Some(backup),
-        }))
+        let found = self.catalogue.one(&name, failed).await.map_err(|error| store_trouble(&error))?;
+        let backup = found.ok_or_else(|| Status::not_found(format!("backup <{name}> does not exist")))?;
+        Ok(Response::new(GetBackupResponse { status: backup.status, backup: Some(backup) }))
     }
 
-    async fn get_backups(
-        &self,
-        _: Request<GetBackupsRequest>,
-    ) -> Result<Response<GetBackupsResponse>, Status> {
+    async fn get_backups(&self, _: Request<GetBackupsRequest>) -> Result<Response<GetBackupsResponse>, Status> {
         let failed = self.jobs.failed_names().await;
-        let backups = self
-            .catalogue
-            .all(|name| failed.contains(name))
-            .await
-            .map_err(|error| store_trouble(&error))?;
+        let backups = self.catalogue.all(|name| failed.contains(name)).await.map_err(|error| store_trouble(&error))?;
         let overall_status = overall(&backups).into();
-        Ok(Response::new(GetBackupsResponse {
-            backups,
-            overall_status,
-        }))
+        Ok(Response::new(GetBackupsResponse { backups, overall_status }))
     }
 
-    async fn purge_backups(
-        &self,
-        _: Request<PurgeBackupsRequest>,
-    ) -> Result<Response<PurgeBackupsResponse>, Status> {
+    async fn purge_backups(&self, _: Request<PurgeBackupsRequest>) -> Result<Response<PurgeBackupsResponse>, Status> {
         Err(not_built("purge"))
     }
 
@@ -323,37 +227,25 @@ impl Medusa for Face {
 
 impl Face {
     /// What the bucket says of this node's part of a backup: status, start and end in ms.
-    async fn status_in_bucket(
-        &self,
-        name: &str,
-    ) -> Result<Option<(StatusType, i64, Option<i64>)>, Status> {
+    async fn status_in_bucket(&self, name: &str) -> Result<Option<(StatusType, i64, Option<i64>)>, Status> {
         // Stock Medusa took names that we would refuse: they can still be asked for.
         let Ok(name) = BackupName::existing(name) else {
             return Ok(None);
         };
         let layout = &self.jobs.tools().layout;
-        let found = presence(self.jobs.brisk(), layout, &name)
-            .await
-            .map_err(|error| store_trouble(&error))?;
+        let found = presence(self.jobs.brisk(), layout, &name).await.map_err(|error| store_trouble(&error))?;
         Ok(match found {
             Presence::Absent => None,
-            Presence::Complete {
-                started_ms,
-                finished_ms,
-                ..
-            } => Some((StatusType::Success, started_ms, Some(finished_ms))),
-            // Nobody here runs it, so nobody will finish it.
-            Presence::Begun { started_ms, .. } => {
-                started_ms.map(|started| (StatusType::Failed, started, None))
+            Presence::Complete { started_ms, finished_ms, .. } => {
+                Some((StatusType::Success, started_ms, Some(finished_ms)))
             }
+            // Nobody here runs it, so nobody will finish it.
+            Presence::Begun { started_ms, .. } => started_ms.map(|started| (StatusType::Failed, started, None)),
         })
     }
 
     async fn has_failed(&self, name: &str) -> bool {
-        self.jobs
-            .record_of(name)
-            .await
-            .is_some_and(|record| matches!(record.phase, Phase::Failed { .. }))
+        self.jobs.record_of(name).await.is_some_and(|record| matches!(record.phase, Phase::Failed { .. }))
     }
 }
 
@@ -361,21 +253,14 @@ type States = Pin<Box<dyn Stream<Item = Result<NodeState, Status>> + Send>>;
 
 fn claimed(claim: Option<stheno_rpc::sidecar::Claim>) -> Claim {
     let claim = claim.unwrap_or_default();
-    Claim {
-        operation: claim.operation,
-        attempt: claim.attempt,
-        epoch: claim.epoch,
-    }
+    Claim { operation: claim.operation, attempt: claim.attempt, epoch: claim.epoch }
 }
 
 #[tonic::async_trait]
 impl Sidecar for Face {
     type WatchStream = States;
 
-    async fn capabilities(
-        &self,
-        _: Request<CapabilitiesRequest>,
-    ) -> Result<Response<CapabilitiesResponse>, Status> {
+    async fn capabilities(&self, _: Request<CapabilitiesRequest>) -> Result<Response<CapabilitiesResponse>, Status> {
         let config = &self.jobs.tools().config;
         let host = match &config.storage.place {
             Place::Local { base } => base.display().to_string(),
@@ -411,43 +296,26 @@ impl Sidecar for Face {
             self.jobs.fence(claim.epoch).await?;
         }
         let (sender, receiver) = mpsc::channel(4);
-        tokio::spawn(follow(
-            self.jobs.clone(),
-            claim.operation,
-            request.name,
-            sender,
-        ));
+        tokio::spawn(follow(self.jobs.clone(), claim.operation, request.name, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
 
 /// Sends the state now and at each change, until it ends, the watcher goes, or the process ends.
-async fn follow(
-    jobs: Jobs,
-    operation: String,
-    name: String,
-    sender: mpsc::Sender<Result<NodeState, Status>>,
-) {
+async fn follow(jobs: Jobs, operation: String, name: String, sender: mpsc::Sender<Result<NodeState, Status>>) {
     let mut changes = jobs.changes();
     let mut last: Option<NodeState> = None;
     loop {
         changes.mark_unchanged();
-        let state = jobs
-            .state_of(&operation, &name)
-            .await
-            .unwrap_or_else(|| NodeState {
-                phase: node_state::Phase::NotFound.into(),
-                name: name.clone(),
-                operation: operation.clone(),
-                ..NodeState::default()
-            });
+        let state = jobs.state_of(&operation, &name).await.unwrap_or_else(|| NodeState {
+            phase: node_state::Phase::NotFound.into(),
+            name: name.clone(),
+            operation: operation.clone(),
+            ..NodeState::default()
+        });
         let ended = match state.phase() {
-            node_state::Phase::Finished
-            | node_state::Phase::Failed
-            | node_state::Phase::NotFound => true,
-            node_state::Phase::Unspecified
-            | node_state::Phase::Starting
-            | node_state::Phase::Uploading => false,
+            node_state::Phase::Finished | node_state::Phase::Failed | node_state::Phase::NotFound => true,
+            node_state::Phase::Unspecified | node_state::Phase::Starting | node_state::Phase::Uploading => false,
         };
         if last.as_ref() != Some(&state) && sender.send(Ok(state.clone())).await.is_err() {
             return;

@@ -106,9 +106,7 @@ impl Error {
             | Self::Nodetool { .. }
             | Self::Late { .. }
             | Self::Scan { .. } => true,
-            Self::Identity(_) | Self::Read { .. } | Self::Program { .. } | Self::Nothing { .. } => {
-                false
-            }
+            Self::Identity(_) | Self::Read { .. } | Self::Program { .. } | Self::Nothing { .. } => false,
         }
     }
 }
@@ -136,36 +134,25 @@ impl Service {
     /// As the configuration says; nothing is called yet.
     pub fn new(config: &Snapshots) -> Result<Self, Error> {
         match config {
-            Snapshots::Nodetool { program, arguments } => Ok(Self::Nodetool {
-                program: program.clone(),
-                arguments: arguments.clone(),
-            }),
+            Snapshots::Nodetool { program, arguments } => {
+                Ok(Self::Nodetool { program: program.clone(), arguments: arguments.clone() })
+            }
             Snapshots::Management { url, identity } => {
                 let mut client = reqwest::Client::builder()
                     .connect_timeout(Duration::from_secs(10))
                     .timeout(SNAPSHOT_LIMIT)
                     .no_proxy();
                 if let Some((certificate, key)) = identity {
-                    let read = |path: &PathBuf| {
-                        fs::read(path).map_err(|source| Error::Read {
-                            path: path.clone(),
-                            source,
-                        })
-                    };
+                    let read =
+                        |path: &PathBuf| fs::read(path).map_err(|source| Error::Read { path: path.clone(), source });
                     let mut pem = read(certificate)?;
                     pem.push(b'\n');
                     pem.extend(read(key)?);
                     let identity = reqwest::Identity::from_pem(&pem).map_err(Error::Identity)?;
                     // Medusa's rule: the address is the pod's own, for which no certificate is made.
-                    client = client
-                        .use_rustls_tls()
-                        .identity(identity)
-                        .danger_accept_invalid_certs(true);
+                    client = client.use_rustls_tls().identity(identity).danger_accept_invalid_certs(true);
                 }
-                Ok(Self::Management {
-                    client: client.build().map_err(Error::Identity)?,
-                    url: url.clone(),
-                })
+                Ok(Self::Management { client: client.build().map_err(Error::Identity)?, url: url.clone() })
             }
         }
     }
@@ -174,9 +161,7 @@ impl Service {
     pub async fn take(&self, tag: &str) -> Result<(), Error> {
         match self {
             Self::Management { client, url } => {
-                let asked = client
-                    .post(url)
-                    .json(&serde_json::json!({ "snapshot_name": tag }));
+                let asked = client.post(url).json(&serde_json::json!({ "snapshot_name": tag }));
                 answered("take", tag, url, asked).await
             }
             Self::Nodetool { program, arguments } => {
@@ -193,41 +178,21 @@ impl Service {
                 answered("clear", tag, url, asked).await
             }
             Self::Nodetool { program, arguments } => {
-                nodetool(
-                    "clear",
-                    tag,
-                    program,
-                    arguments,
-                    &["clearsnapshot", "-t", tag],
-                )
-                .await
+                nodetool("clear", tag, program, arguments, &["clearsnapshot", "-t", tag]).await
             }
         }
     }
 }
 
-async fn answered(
-    action: &'static str,
-    tag: &str,
-    url: &str,
-    asked: reqwest::RequestBuilder,
-) -> Result<(), Error> {
-    let unreachable = |source: reqwest::Error| Error::Unreachable {
-        url: url.to_owned(),
-        source: source.without_url(),
-    };
+async fn answered(action: &'static str, tag: &str, url: &str, asked: reqwest::RequestBuilder) -> Result<(), Error> {
+    let unreachable = |source: reqwest::Error| Error::Unreachable { url: url.to_owned(), source: source.without_url() };
     let answer = asked.send().await.map_err(unreachable)?;
     let status = answer.status();
     if status.is_success() {
         return Ok(());
     }
     let text = answer.text().await.map_err(unreachable)?;
-    Err(Error::Refused {
-        action,
-        tag: tag.to_owned(),
-        status: status.as_u16(),
-        answer: excerpt(&text),
-    })
+    Err(Error::Refused { action, tag: tag.to_owned(), status: status.as_u16(), answer: excerpt(&text) })
 }
 
 async fn nodetool(
@@ -243,37 +208,19 @@ async fn nodetool(
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(SNAPSHOT_LIMIT, run)
-        .await
-        .map_err(|_| Error::Late {
-            tag: tag.to_owned(),
-        })?;
-    let output = output.map_err(|source| Error::Program {
-        program: program.to_owned(),
-        source,
-    })?;
+    let output = tokio::time::timeout(SNAPSHOT_LIMIT, run).await.map_err(|_| Error::Late { tag: tag.to_owned() })?;
+    let output = output.map_err(|source| Error::Program { program: program.to_owned(), source })?;
     if output.status.success() {
         return Ok(());
     }
-    let said = if output.stderr.is_empty() {
-        &output.stdout
-    } else {
-        &output.stderr
-    };
-    Err(Error::Nodetool {
-        action,
-        tag: tag.to_owned(),
-        answer: excerpt(&String::from_utf8_lossy(said)),
-    })
+    let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+    Err(Error::Nodetool { action, tag: tag.to_owned(), answer: excerpt(&String::from_utf8_lossy(said)) })
 }
 
 /// The beginning of what a program said, on one line.
 fn excerpt(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let end = (0..=EXCERPT.min(line.len()))
-        .rev()
-        .find(|at| line.is_char_boundary(*at))
-        .unwrap_or(0);
+    let end = (0..=EXCERPT.min(line.len())).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
     line[..end].to_owned()
 }
 
@@ -334,12 +281,7 @@ pub async fn scan(data: &Path, tag: &str) -> Result<Vec<Table>, Error> {
     let (data, tag) = (data.to_owned(), tag.to_owned());
     let path = data.clone();
     let scanned = tokio::task::spawn_blocking(move || find(&data, &tag)).await;
-    scanned.unwrap_or_else(|error| {
-        Err(Error::Scan {
-            path,
-            source: std::io::Error::other(error),
-        })
-    })
+    scanned.unwrap_or_else(|error| Err(Error::Scan { path, source: std::io::Error::other(error) }))
 }
 
 fn find(data: &Path, tag: &str) -> Result<Vec<Table>, Error> {
@@ -356,21 +298,14 @@ fn find(data: &Path, tag: &str) -> Result<Vec<Table>, Error> {
             let mut files = Vec::new();
             collect(&snapshot, "", &mut files)?;
             files.sort_by(|a, b| a.name.cmp(&b.name));
-            tables.push(Table {
-                keyspace: keyspace.clone(),
-                table,
-                files,
-            });
+            tables.push(Table { keyspace: keyspace.clone(), table, files });
         }
     }
     Ok(tables)
 }
 
 fn directories(of: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
-    let failed = |source| Error::Scan {
-        path: of.to_owned(),
-        source,
-    };
+    let failed = |source| Error::Scan { path: of.to_owned(), source };
     let mut found = Vec::new();
     for entry in fs::read_dir(of).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
@@ -385,10 +320,7 @@ fn directories(of: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
 }
 
 fn collect(dir: &Path, below: &str, files: &mut Vec<SnapshotFile>) -> Result<(), Error> {
-    let failed = |source| Error::Scan {
-        path: dir.to_owned(),
-        source,
-    };
+    let failed = |source| Error::Scan { path: dir.to_owned(), source };
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -397,18 +329,9 @@ fn collect(dir: &Path, below: &str, files: &mut Vec<SnapshotFile>) -> Result<(),
         if meta.is_dir() {
             collect(&path, &format!("{below}{name}/"), files)?;
         } else if !NEVER.contains(&name.as_str()) {
-            let modified_ns =
-                i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-            let identity = Identity {
-                inode: meta.ino(),
-                modified_ns,
-                size: meta.len(),
-            };
-            files.push(SnapshotFile {
-                path,
-                name: format!("{below}{name}"),
-                identity,
-            });
+            let modified_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+            let identity = Identity { inode: meta.ino(), modified_ns, size: meta.len() };
+            files.push(SnapshotFile { path, name: format!("{below}{name}"), identity });
         }
     }
     Ok(())
@@ -441,28 +364,12 @@ mod tests {
             write(dir.path(), file, content);
         }
         let tables = scan(dir.path(), "medusa-a").await.unwrap();
-        let names: Vec<(&str, Vec<&str>)> = tables
-            .iter()
-            .map(|t| {
-                (
-                    t.table.as_str(),
-                    t.files.iter().map(|f| f.name.as_str()).collect(),
-                )
-            })
-            .collect();
-        assert_eq!(
-            names,
-            [
-                ("empty-2", vec![]),
-                ("t-1", vec![".idx/nb-1-big-Data.db", "nb-1-big-Data.db"])
-            ]
-        );
+        let names: Vec<(&str, Vec<&str>)> =
+            tables.iter().map(|t| (t.table.as_str(), t.files.iter().map(|f| f.name.as_str()).collect())).collect();
+        assert_eq!(names, [("empty-2", vec![]), ("t-1", vec![".idx/nb-1-big-Data.db", "nb-1-big-Data.db"])]);
         assert_eq!(extent(&tables), Extent { files: 2, bytes: 6 });
         assert_eq!(scan(dir.path(), "medusa-none").await.unwrap(), []);
-        assert!(matches!(
-            scan(&dir.path().join("no"), "x").await,
-            Err(Error::Scan { .. })
-        ));
+        assert!(matches!(scan(&dir.path().join("no"), "x").await, Err(Error::Scan { .. })));
     }
 
     #[tokio::test]
@@ -472,18 +379,9 @@ mod tests {
             arguments: vec!["-c".into(), "echo no such; echo thing >&2; exit 1".into()],
         };
         let error = service.take("medusa-x").await.unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "nodetool cannot take snapshot medusa-x: thing"
-        );
-        let service = Service::Nodetool {
-            program: "/nowhere/nodetool".into(),
-            arguments: vec![],
-        };
-        assert!(matches!(
-            service.clear("medusa-x").await,
-            Err(Error::Program { .. })
-        ));
+        assert_eq!(error.to_string(), "nodetool cannot take snapshot medusa-x: thing");
+        let service = Service::Nodetool { program: "/nowhere/nodetool".into(), arguments: vec![] };
+        assert!(matches!(service.clear("medusa-x").await, Err(Error::Program { .. })));
     }
 
     #[test]

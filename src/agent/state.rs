@@ -126,11 +126,7 @@ pub struct Done {
 
 impl From<Totals> for Done {
     fn from(totals: Totals) -> Self {
-        Self {
-            files: totals.objects,
-            bytes: totals.bytes,
-            reused: 0,
-        }
+        Self { files: totals.objects, bytes: totals.bytes, reused: 0 }
     }
 }
 
@@ -155,9 +151,7 @@ impl Phase {
     pub fn started_ms(&self) -> Option<i64> {
         match self {
             Self::Starting { .. } => None,
-            Self::Uploading { started_ms, .. } | Self::Finished { started_ms, .. } => {
-                Some(*started_ms)
-            }
+            Self::Uploading { started_ms, .. } | Self::Finished { started_ms, .. } => Some(*started_ms),
             Self::Failed { started_ms, .. } => *started_ms,
         }
     }
@@ -166,16 +160,12 @@ impl Phase {
 impl State {
     /// The record of an operation.
     pub fn operation(&self, operation: &str) -> Option<&Record> {
-        self.records
-            .iter()
-            .find(|record| record.operation == operation)
+        self.records.iter().find(|record| record.operation == operation)
     }
 
     /// The record of an operation, to change.
     pub fn operation_mut(&mut self, operation: &str) -> Option<&mut Record> {
-        self.records
-            .iter_mut()
-            .find(|record| record.operation == operation)
+        self.records.iter_mut().find(|record| record.operation == operation)
     }
 
     /// The latest record of a backup's name.
@@ -190,8 +180,7 @@ impl State {
 
     /// Puts a record last, in place of an earlier one of the same operation, and forgets the oldest ended ones.
     pub fn remember(&mut self, record: Record) {
-        self.records
-            .retain(|other| other.operation != record.operation);
+        self.records.retain(|other| other.operation != record.operation);
         self.records.push(record);
         while self.records.len() > REMEMBERED {
             let Some(oldest) = self.records.iter().position(|record| record.phase.ended()) else {
@@ -212,23 +201,12 @@ pub struct StateDir {
 impl StateDir {
     /// Makes the folder if need be, and holds it until this value is dropped.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io {
-            path: dir.to_owned(),
-            source,
-        };
+        let io = |source| Error::Io { path: dir.to_owned(), source };
         fs::create_dir_all(dir).map_err(io)?;
         let path = dir.join("lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(io)?;
+        let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                dir: dir.to_owned(),
-                _lock: lock,
-            }),
+            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(Error::Held { path }),
             Err(TryLockError::Error(source)) => Err(Error::Io { path, source }),
         }
@@ -248,9 +226,7 @@ impl StateDir {
     pub fn read<T: DeserializeOwned + Default>(&self, file: &str) -> Result<T, Error> {
         let path = self.dir.join(file);
         match fs::read(&path) {
-            Ok(json) => {
-                serde_json::from_slice(&json).map_err(|source| Error::Damaged { path, source })
-            }
+            Ok(json) => serde_json::from_slice(&json).map_err(|source| Error::Damaged { path, source }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
             Err(source) => Err(Error::Io { path, source }),
         }
@@ -267,10 +243,7 @@ impl StateDir {
             fs::rename(&staged, &path)?;
             File::open(&self.dir)?.sync_all()
         };
-        write().map_err(|source| Error::Io {
-            path: path.clone(),
-            source,
-        })
+        write().map_err(|source| Error::Io { path: path.clone(), source })
     }
 }
 
@@ -290,13 +263,7 @@ mod tests {
     }
 
     fn failed() -> Phase {
-        Phase::Failed {
-            started_ms: None,
-            finished_ms: 2,
-            reason: "because".into(),
-            retryable: true,
-            touched: false,
-        }
+        Phase::Failed { started_ms: None, finished_ms: 2, reason: "because".into(), retryable: true, touched: false }
     }
 
     #[test]
@@ -304,41 +271,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let phases = [
             Phase::Starting { touched: true },
-            Phase::Uploading {
-                started_ms: 1,
-                snapshot: Some(Extent { files: 1, bytes: 2 }),
-            },
-            Phase::Finished {
-                started_ms: 1,
-                finished_ms: 2,
-                totals: Done::default(),
-            },
+            Phase::Uploading { started_ms: 1, snapshot: Some(Extent { files: 1, bytes: 2 }) },
+            Phase::Finished { started_ms: 1, finished_ms: 2, totals: Done::default() },
             failed(),
         ];
-        let mut state = State {
-            epoch: 7,
-            ..State::default()
-        };
+        let mut state = State { epoch: 7, ..State::default() };
         for (at, phase) in phases.into_iter().enumerate() {
             state.remember(record(&at.to_string(), phase));
         }
         state.snapshots.insert("medusa-x".into());
         StateDir::open(dir.path()).unwrap().save(&state).unwrap();
         let back = StateDir::open(dir.path()).unwrap().load().unwrap();
-        assert_eq!(
-            serde_json::to_value(&back).unwrap(),
-            serde_json::to_value(&state).unwrap()
-        );
+        assert_eq!(serde_json::to_value(&back).unwrap(), serde_json::to_value(&state).unwrap());
     }
 
     #[test]
     fn a_second_sidecar_is_refused_and_damage_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let held = StateDir::open(dir.path()).unwrap();
-        assert!(matches!(
-            StateDir::open(dir.path()),
-            Err(Error::Held { .. })
-        ));
+        assert!(matches!(StateDir::open(dir.path()), Err(Error::Held { .. })));
         fs::write(dir.path().join("state.json"), "{").unwrap();
         assert!(matches!(held.load(), Err(Error::Damaged { .. })));
     }
@@ -352,9 +303,6 @@ mod tests {
         }
         assert_eq!(state.records.len(), REMEMBERED);
         assert_eq!(state.running().unwrap().operation, "running");
-        assert_eq!(
-            state.records.last().unwrap().operation,
-            (2 * REMEMBERED - 1).to_string()
-        );
+        assert_eq!(state.records.last().unwrap().operation, (2 * REMEMBERED - 1).to_string());
     }
 }

@@ -12,8 +12,8 @@ use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, BackoffConfig, ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutOptions, RetryConfig,
+    Attribute, Attributes, BackoffConfig, ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutOptions,
+    RetryConfig,
 };
 
 use crate::config::{Place, S3, Storage};
@@ -102,13 +102,8 @@ impl Error {
     /// Whether the same thing may succeed later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Failed { .. }
-            | Self::File { .. }
-            | Self::Changed { .. }
-            | Self::Directory { .. } => true,
-            Self::Open { .. } | Self::Denied { .. } | Self::NoBucket { .. } | Self::Key { .. } => {
-                false
-            }
+            Self::Failed { .. } | Self::File { .. } | Self::Changed { .. } | Self::Directory { .. } => true,
+            Self::Open { .. } | Self::Denied { .. } | Self::NoBucket { .. } | Self::Key { .. } => false,
         }
     }
 
@@ -116,27 +111,14 @@ impl Error {
         let key = key.to_owned();
         let denied = matches!(
             source,
-            object_store::Error::PermissionDenied { .. }
-                | object_store::Error::Unauthenticated { .. }
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
         );
         // Only asking for an object may find it absent; whatever else is "not found" is the bucket.
         let absent = matches!(source, object_store::Error::NotFound { .. });
         match (denied, absent) {
-            (true, _) => Self::Denied {
-                action,
-                key,
-                source,
-            },
-            (false, true) => Self::NoBucket {
-                action,
-                key,
-                source,
-            },
-            (false, false) => Self::Failed {
-                action,
-                key,
-                source,
-            },
+            (true, _) => Self::Denied { action, key, source },
+            (false, true) => Self::NoBucket { action, key, source },
+            (false, false) => Self::Failed { action, key, source },
         }
     }
 }
@@ -177,22 +159,12 @@ impl Store {
         match &config.place {
             Place::Local { base } => {
                 let root = base.join(&config.bucket);
-                std::fs::create_dir_all(&root).map_err(|source| Error::Directory {
-                    path: root.clone(),
-                    source,
-                })?;
+                std::fs::create_dir_all(&root).map_err(|source| Error::Directory { path: root.clone(), source })?;
                 let objects = LocalFileSystem::new_with_prefix(&root)
-                    .map_err(|source| Error::Open {
-                        bucket: config.bucket.clone(),
-                        source,
-                    })?
+                    .map_err(|source| Error::Open { bucket: config.bucket.clone(), source })?
                     .with_fsync(true)
                     .with_automatic_cleanup(true);
-                Ok(Self {
-                    objects: Arc::new(objects),
-                    root: Some(root),
-                    attributes: Attributes::new(),
-                })
+                Ok(Self { objects: Arc::new(objects), root: Some(root), attributes: Attributes::new() })
             }
             Place::S3(s3) => {
                 let mut attributes = Attributes::new();
@@ -201,15 +173,8 @@ impl Store {
                 }
                 let objects = amazon(s3, &config.bucket, patience)
                     .build()
-                    .map_err(|source| Error::Open {
-                        bucket: config.bucket.clone(),
-                        source,
-                    })?;
-                Ok(Self {
-                    objects: Arc::new(objects),
-                    root: None,
-                    attributes,
-                })
+                    .map_err(|source| Error::Open { bucket: config.bucket.clone(), source })?;
+                Ok(Self { objects: Arc::new(objects), root: None, attributes })
             }
         }
     }
@@ -221,26 +186,15 @@ impl Store {
 
     /// Writes a small object.
     pub async fn put(&self, key: &str, content: impl Into<Bytes>) -> Result<(), Error> {
-        let options = PutOptions {
-            attributes: self.attributes.clone(),
-            ..PutOptions::default()
-        };
-        let put = self
-            .objects
-            .put_opts(&path(key)?, content.into().into(), options)
-            .await;
-        put.map(drop)
-            .map_err(|source| Error::of("put", key, source))
+        let options = PutOptions { attributes: self.attributes.clone(), ..PutOptions::default() };
+        let put = self.objects.put_opts(&path(key)?, content.into().into(), options).await;
+        put.map(drop).map_err(|source| Error::of("put", key, source))
     }
 
     /// Reads a whole object; `None` only when the store says that it is not there.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
         match self.objects.get(&path(key)?).await {
-            Ok(found) => found
-                .bytes()
-                .await
-                .map(Some)
-                .map_err(|source| Error::of("get", key, source)),
+            Ok(found) => found.bytes().await.map(Some).map_err(|source| Error::of("get", key, source)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(source) => Err(Error::of("get", key, source)),
         }
@@ -257,14 +211,8 @@ impl Store {
 
     /// All objects below `root` (whole segments: `a/b` does not list `a/bc`), in the order of their keys.
     pub async fn list(&self, root: &str) -> Result<Vec<Found>, Error> {
-        let found = self
-            .objects
-            .list(Some(&path(root)?))
-            .map_ok(|meta| self.found(meta));
-        let mut found: Vec<Found> = found
-            .try_collect()
-            .await
-            .map_err(|source| Error::of("list", root, source))?;
+        let found = self.objects.list(Some(&path(root)?)).map_ok(|meta| self.found(meta));
+        let mut found: Vec<Found> = found.try_collect().await.map_err(|source| Error::of("list", root, source))?;
         found.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(found)
     }
@@ -274,34 +222,19 @@ impl Store {
         if self.is_local() {
             // Directories outlive their last file: only objects count.
             let below = root.len() + 1;
-            let first = |found: &Found| {
-                found
-                    .key
-                    .get(below..)?
-                    .split_once('/')
-                    .map(|(name, _)| name.to_owned())
-            };
+            let first = |found: &Found| found.key.get(below..)?.split_once('/').map(|(name, _)| name.to_owned());
             return Ok(self.list(root).await?.iter().filter_map(first).collect());
         }
         let listed = self.objects.list_with_delimiter(Some(&path(root)?)).await;
         let listed = listed.map_err(|source| Error::of("list", root, source))?;
-        Ok(listed
-            .common_prefixes
-            .iter()
-            .filter_map(|prefix| prefix.filename().map(str::to_owned))
-            .collect())
+        Ok(listed.common_prefixes.iter().filter_map(|prefix| prefix.filename().map(str::to_owned)).collect())
     }
 
     /// Deletes objects; one that is not there is deleted already.
     pub async fn delete(&self, keys: Vec<String>) -> Result<(), Error> {
-        let paths = keys
-            .iter()
-            .map(|key| path(key))
-            .collect::<Result<Vec<_>, _>>()?;
+        let paths = keys.iter().map(|key| path(key)).collect::<Result<Vec<_>, _>>()?;
         let what = keys.first().cloned().unwrap_or_default();
-        let mut done = self
-            .objects
-            .delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
+        let mut done = self.objects.delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
         while let Some(outcome) = done.next().await {
             match outcome {
                 Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
@@ -321,10 +254,7 @@ impl Store {
             let dir = std::fs::File::open(&root)?;
             nix::unistd::syncfs(&dir).map_err(std::io::Error::from)
         });
-        let synced = synced
-            .await
-            .map_err(std::io::Error::other)
-            .and_then(|outcome| outcome);
+        let synced = synced.await.map_err(std::io::Error::other).and_then(|outcome| outcome);
         synced.map_err(|source| Error::File { path, source })
     }
 
@@ -334,24 +264,13 @@ impl Store {
     }
 
     fn found(&self, meta: ObjectMeta) -> Found {
-        let etag = meta
-            .e_tag
-            .filter(|_| !self.is_local())
-            .map(|tag| unquoted(&tag));
-        Found {
-            key: meta.location.to_string(),
-            size: meta.size,
-            modified: meta.last_modified,
-            etag,
-        }
+        let etag = meta.e_tag.filter(|_| !self.is_local()).map(|tag| unquoted(&tag));
+        Found { key: meta.location.to_string(), size: meta.size, modified: meta.last_modified, etag }
     }
 }
 
 pub(crate) fn path(key: &str) -> Result<Path, Error> {
-    Path::parse(key).map_err(|source| Error::Key {
-        key: key.to_owned(),
-        source,
-    })
+    Path::parse(key).map_err(|source| Error::Key { key: key.to_owned(), source })
 }
 
 /// A text that is one segment of a key, or an error.
@@ -359,9 +278,7 @@ pub(crate) fn segment(text: &str) -> Result<&str, Error> {
     let one = path(text)?.parts().count() == 1;
     one.then_some(text).ok_or_else(|| Error::Key {
         key: text.to_owned(),
-        source: object_store::path::Error::EmptySegment {
-            path: text.to_owned(),
-        },
+        source: object_store::path::Error::EmptySegment { path: text.to_owned() },
     })
 }
 
@@ -390,9 +307,7 @@ fn amazon(s3: &S3, bucket: &str, patience: Patience) -> AmazonS3Builder {
         .with_allow_invalid_certificates(!s3.verify_tls);
     let mut builder = match &s3.credentials {
         Some(keys) => {
-            let builder = AmazonS3Builder::new()
-                .with_access_key_id(&keys.id)
-                .with_secret_access_key(&keys.secret);
+            let builder = AmazonS3Builder::new().with_access_key_id(&keys.id).with_secret_access_key(&keys.secret);
             match &keys.token {
                 Some(token) => builder.with_token(token),
                 None => builder,

@@ -74,8 +74,7 @@ impl Uploader {
 
     /// What uploading the file would have made of it, and what an existing object with `etag` should be tagged with.
     pub async fn sum(&self, source: &Path, size: u64) -> Result<Sum, Error> {
-        let parts = (!self.store.is_local() && size >= self.threshold && size > 0)
-            .then(|| self.part_of(size));
+        let parts = (!self.store.is_local() && size >= self.threshold && size > 0).then(|| self.part_of(size));
         digest(source.to_owned(), size, parts).await
     }
 
@@ -89,15 +88,8 @@ impl Uploader {
         let mut reader = Reader::open(source.to_owned(), size).await?;
         let content = reader.next(size).await?;
         self.wait(size).await;
-        let options = PutOptions {
-            attributes: self.store.attributes.clone(),
-            ..PutOptions::default()
-        };
-        let put = self
-            .store
-            .objects
-            .put_opts(&path(key)?, content.into(), options)
-            .await;
+        let options = PutOptions { attributes: self.store.attributes.clone(), ..PutOptions::default() };
+        let put = self.store.objects.put_opts(&path(key)?, content.into(), options).await;
         let put = put.map_err(|source| Error::of("put", key, source))?;
         let md5 = reader.md5();
         let tag = put.e_tag.map_or_else(|| md5.clone(), |tag| unquoted(&tag));
@@ -105,18 +97,10 @@ impl Uploader {
     }
 
     async fn parts(&self, source: &Path, size: u64, key: &str) -> Result<Sum, Error> {
-        let options = PutMultipartOptions {
-            attributes: self.store.attributes.clone(),
-            ..PutMultipartOptions::default()
-        };
-        let upload = self
-            .store
-            .objects
-            .put_multipart_opts(&path(key)?, options)
-            .await;
-        let mut upload = Unfinished(Some(
-            upload.map_err(|source| Error::of("put", key, source))?,
-        ));
+        let options =
+            PutMultipartOptions { attributes: self.store.attributes.clone(), ..PutMultipartOptions::default() };
+        let upload = self.store.objects.put_multipart_opts(&path(key)?, options).await;
+        let mut upload = Unfinished(Some(upload.map_err(|source| Error::of("put", key, source))?));
         let sent = self.send_parts(&mut upload, source, size, key).await;
         match sent {
             Ok(sum) => {
@@ -130,18 +114,10 @@ impl Uploader {
         }
     }
 
-    async fn send_parts(
-        &self,
-        upload: &mut Unfinished,
-        source: &Path,
-        size: u64,
-        key: &str,
-    ) -> Result<Sum, Error> {
+    async fn send_parts(&self, upload: &mut Unfinished, source: &Path, size: u64, key: &str) -> Result<Sum, Error> {
         let failed = |source| Error::of("put", key, source);
         let Some(target) = upload.0.as_mut() else {
-            return Err(Error::Changed {
-                path: source.to_owned(),
-            });
+            return Err(Error::Changed { path: source.to_owned() });
         };
         let mut reader = Reader::open(source.to_owned(), size).await?;
         let mut in_flight = FuturesUnordered::new();
@@ -175,10 +151,7 @@ impl Uploader {
     async fn room(&self, bytes: u64) -> Option<tokio::sync::OwnedSemaphorePermit> {
         let wanted = kib(bytes.min(BUFFER)) as u32;
         // The semaphore is never closed.
-        Arc::clone(&self.buffer)
-            .acquire_many_owned(wanted)
-            .await
-            .ok()
+        Arc::clone(&self.buffer).acquire_many_owned(wanted).await.ok()
     }
 
     async fn wait(&self, bytes: u64) {
@@ -225,10 +198,7 @@ struct Throttle {
 
 impl Throttle {
     fn new(rate: u64) -> Self {
-        Self {
-            rate: rate.max(1) as f64,
-            free: Mutex::new(Instant::now()),
-        }
+        Self { rate: rate.max(1) as f64, free: Mutex::new(Instant::now()) }
     }
 
     async fn wait(&self, bytes: u64) {
@@ -253,26 +223,19 @@ impl Reader {
     async fn open(source: PathBuf, size: u64) -> Result<Self, Error> {
         blocking(source.clone(), move || {
             let file = open(&source, size)?;
-            Ok(Self {
-                source,
-                file: Some(file),
-                hash: Md5::new(),
-            })
+            Ok(Self { source, file: Some(file), hash: Md5::new() })
         })
         .await
     }
 
     async fn next(&mut self, length: u64) -> Result<Bytes, Error> {
         let Some(mut file) = self.file.take() else {
-            return Err(Error::Changed {
-                path: self.source.clone(),
-            });
+            return Err(Error::Changed { path: self.source.clone() });
         };
         let (source, mut hash) = (self.source.clone(), std::mem::take(&mut self.hash));
         let read = blocking(self.source.clone(), move || {
             let mut content = vec![0; length as usize];
-            file.read_exact(&mut content)
-                .map_err(|error| short(&source, error))?;
+            file.read_exact(&mut content).map_err(|error| short(&source, error))?;
             hash.update(&content);
             Ok((file, hash, Bytes::from(content)))
         });
@@ -290,10 +253,7 @@ impl Reader {
 async fn copy(source: PathBuf, target: PathBuf, size: u64) -> Result<Sum, Error> {
     let failed = source.clone();
     blocking(failed.clone(), move || {
-        let io = |error| Error::File {
-            path: failed.clone(),
-            source: error,
-        };
+        let io = |error| Error::File { path: failed.clone(), source: error };
         let mut input = open(&source, size)?;
         if let Some(dir) = target.parent() {
             std::fs::create_dir_all(dir).map_err(io)?;
@@ -310,14 +270,9 @@ async fn copy(source: PathBuf, target: PathBuf, size: u64) -> Result<Sum, Error>
             });
             done.map(|()| hex(&hash.finalize()))
         })();
-        let renamed =
-            copied.and_then(|md5| std::fs::rename(&staged, &target).map(|()| md5).map_err(io));
+        let renamed = copied.and_then(|md5| std::fs::rename(&staged, &target).map(|()| md5).map_err(io));
         match renamed {
-            Ok(md5) => Ok(Sum {
-                size,
-                tag: md5.clone(),
-                md5,
-            }),
+            Ok(md5) => Ok(Sum { size, tag: md5.clone(), md5 }),
             Err(error) => {
                 // The error is what matters; a stray staged file is overwritten by the next attempt.
                 let _ = std::fs::remove_file(&staged);
@@ -353,11 +308,7 @@ async fn digest(source: PathBuf, size: u64, part: Option<u64>) -> Result<Sum, Er
             }
         }
         let md5 = hex(&whole.finalize());
-        let tag = if part.is_some() {
-            format!("{}-{count}", hex(&parts.finalize()))
-        } else {
-            md5.clone()
-        };
+        let tag = if part.is_some() { format!("{}-{count}", hex(&parts.finalize())) } else { md5.clone() };
         Ok(Sum { size, md5, tag })
     })
     .await
@@ -369,15 +320,10 @@ pub async fn md5_of(source: PathBuf, size: u64) -> Result<String, Error> {
 }
 
 fn open(source: &Path, size: u64) -> Result<File, Error> {
-    let io = |error| Error::File {
-        path: source.to_owned(),
-        source: error,
-    };
+    let io = |error| Error::File { path: source.to_owned(), source: error };
     let file = File::open(source).map_err(io)?;
     if file.metadata().map_err(io)?.len() != size {
-        return Err(Error::Changed {
-            path: source.to_owned(),
-        });
+        return Err(Error::Changed { path: source.to_owned() });
     }
     Ok(file)
 }
@@ -392,9 +338,7 @@ fn pump(
     let mut left = size as usize;
     while left > 0 {
         let piece = &mut buffer[..COPY.min(left)];
-        input
-            .read_exact(piece)
-            .map_err(|error| short(source, error))?;
+        input.read_exact(piece).map_err(|error| short(source, error))?;
         sink(piece)?;
         left -= piece.len();
     }
@@ -406,10 +350,7 @@ fn short(source: &Path, error: std::io::Error) -> Error {
     if error.kind() == std::io::ErrorKind::UnexpectedEof {
         Error::Changed { path }
     } else {
-        Error::File {
-            path,
-            source: error,
-        }
+        Error::File { path, source: error }
     }
 }
 
@@ -422,12 +363,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| {
-        Err(Error::File {
-            path,
-            source: std::io::Error::other(error),
-        })
-    })
+    done.unwrap_or_else(|error| Err(Error::File { path, source: std::io::Error::other(error) }))
 }
 
 #[cfg(test)]
@@ -445,10 +381,7 @@ mod tests {
         let parted = digest(file.clone(), 5, Some(3)).await.unwrap();
         assert_eq!(parted.md5, plain.md5);
         assert_eq!(parted.tag, "fd279fa64fe1fa9a3551a4a88ae83424-2");
-        assert!(matches!(
-            digest(file, 6, None).await,
-            Err(Error::Changed { .. })
-        ));
+        assert!(matches!(digest(file, 6, None).await, Err(Error::Changed { .. })));
     }
 
     #[tokio::test]
@@ -460,14 +393,8 @@ mod tests {
         assert_eq!(std::fs::read(&target).unwrap(), vec![7; 600_000]);
         assert_eq!(sum.md5, md5_of(source.clone(), 600_000).await.unwrap());
         std::fs::remove_file(&target).unwrap();
-        assert!(matches!(
-            copy(source, target.clone(), 5).await,
-            Err(Error::Changed { .. })
-        ));
-        assert_eq!(
-            std::fs::read_dir(target.parent().unwrap()).unwrap().count(),
-            0
-        );
+        assert!(matches!(copy(source, target.clone(), 5).await, Err(Error::Changed { .. })));
+        assert_eq!(std::fs::read_dir(target.parent().unwrap()).unwrap().count(), 0);
     }
 
     #[tokio::test(start_paused = true)]

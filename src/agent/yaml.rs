@@ -82,50 +82,28 @@ struct Encryption {
 impl CassandraYaml {
     /// Reads the file at `path`.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         Self::parse(&text, path)
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        let raw: Option<Raw> = serde_yaml_ng::from_str(text).map_err(|source| Error::Yaml {
-            path: path.to_owned(),
-            source,
-        })?;
+        let raw: Option<Raw> =
+            serde_yaml_ng::from_str(text).map_err(|source| Error::Yaml { path: path.to_owned(), source })?;
         let raw = raw.unwrap_or_default();
-        let dirs = raw
-            .data_file_directories
-            .unwrap_or_else(|| vec!["/var/lib/cassandra/data".into()]);
+        let dirs = raw.data_file_directories.unwrap_or_else(|| vec!["/var/lib/cassandra/data".into()]);
         let [data] = dirs.as_slice() else {
-            return Err(Error::DataDirectories {
-                path: path.to_owned(),
-                count: dirs.len(),
-            });
+            return Err(Error::DataDirectories { path: path.to_owned(), count: dirs.len() });
         };
-        if raw
-            .local_system_data_file_directory
-            .is_some_and(|dir| !dir.is_null())
-        {
-            return Err(Error::SystemDirectory {
-                path: path.to_owned(),
-            });
+        if raw.local_system_data_file_directory.is_some_and(|dir| !dir.is_null()) {
+            return Err(Error::SystemDirectory { path: path.to_owned() });
         }
         let port = |value: &Value| scalar(value).and_then(|text| text.parse::<u16>().ok());
         let port = |value: Option<Value>| match value {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => port(&value).map(Some).ok_or_else(|| Error::Port {
-                path: path.to_owned(),
-            }),
+            Some(value) => port(&value).map(Some).ok_or_else(|| Error::Port { path: path.to_owned() }),
         };
-        let encrypted = raw
-            .client_encryption_options
-            .and_then(|options| options.enabled);
-        let encrypted = encrypted
-            .as_ref()
-            .and_then(scalar)
-            .is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        let encrypted = raw.client_encryption_options.and_then(|options| options.enabled);
+        let encrypted = encrypted.as_ref().and_then(scalar).is_some_and(|text| text.eq_ignore_ascii_case("true"));
         let plain = port(raw.native_transport_port)?;
         let port = match (encrypted, port(raw.native_transport_port_ssl)?) {
             (true, Some(secure)) => secure,
@@ -134,9 +112,7 @@ impl CassandraYaml {
         };
         let text = |value: Option<String>| value.filter(|text| !text.is_empty());
         let rpc = text(raw.rpc_address);
-        let wildcard = rpc
-            .as_deref()
-            .is_some_and(|address| matches!(address, "0.0.0.0" | "::"));
+        let wildcard = rpc.as_deref().is_some_and(|address| matches!(address, "0.0.0.0" | "::"));
         Ok(Self {
             data: data.clone(),
             listen: text(raw.listen_address),
@@ -154,11 +130,7 @@ impl CassandraYaml {
             (None, false, Some(listen)) => listen.as_str(),
             (None, false, None) => "localhost",
         };
-        if host.contains(':') {
-            format!("[{host}]:{}", self.port)
-        } else {
-            format!("{host}:{}", self.port)
-        }
+        if host.contains(':') { format!("[{host}]:{}", self.port) } else { format!("{host}:{}", self.port) }
     }
 }
 
@@ -188,44 +160,28 @@ mod tests {
 
     #[test]
     fn json_is_yaml_too() {
-        let yaml = parse(r#"{"data_file_directories": ["/d"], "listen_address": "10.0.0.1", "rpc_address": "0.0.0.0",
-            "client_encryption_options": {"enabled": true}, "native_transport_port": 9999}"#).unwrap();
-        assert_eq!(
-            (yaml.data.as_path(), yaml.contact().as_str()),
-            (Path::new("/d"), "127.0.0.1:9999")
-        );
+        let yaml = parse(
+            r#"{"data_file_directories": ["/d"], "listen_address": "10.0.0.1", "rpc_address": "0.0.0.0",
+            "client_encryption_options": {"enabled": true}, "native_transport_port": 9999}"#,
+        )
+        .unwrap();
+        assert_eq!((yaml.data.as_path(), yaml.contact().as_str()), (Path::new("/d"), "127.0.0.1:9999"));
     }
 
     #[test]
     fn encryption_moves_the_port() {
-        assert_eq!(
-            parse("client_encryption_options: {enabled: true}")
-                .unwrap()
-                .port,
-            9142
-        );
-        let both = "native_transport_port: 1\nnative_transport_port_ssl: 2\nclient_encryption_options: {enabled: 'true'}";
+        assert_eq!(parse("client_encryption_options: {enabled: true}").unwrap().port, 9142);
+        let both =
+            "native_transport_port: 1\nnative_transport_port_ssl: 2\nclient_encryption_options: {enabled: 'true'}";
         assert_eq!(parse(both).unwrap().port, 2);
     }
 
     #[test]
     fn what_the_layout_cannot_hold_is_refused() {
-        assert!(matches!(
-            parse("data_file_directories: [/a, /b]"),
-            Err(Error::DataDirectories { count: 2, .. })
-        ));
-        assert!(matches!(
-            parse("data_file_directories: []"),
-            Err(Error::DataDirectories { count: 0, .. })
-        ));
-        assert!(matches!(
-            parse("local_system_data_file_directory: /s"),
-            Err(Error::SystemDirectory { .. })
-        ));
-        assert!(matches!(
-            parse("native_transport_port: high"),
-            Err(Error::Port { .. })
-        ));
+        assert!(matches!(parse("data_file_directories: [/a, /b]"), Err(Error::DataDirectories { count: 2, .. })));
+        assert!(matches!(parse("data_file_directories: []"), Err(Error::DataDirectories { count: 0, .. })));
+        assert!(matches!(parse("local_system_data_file_directory: /s"), Err(Error::SystemDirectory { .. })));
+        assert!(matches!(parse("native_transport_port: high"), Err(Error::Port { .. })));
         assert!(matches!(parse("a: [1"), Err(Error::Yaml { .. })));
     }
 }

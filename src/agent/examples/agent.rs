@@ -8,21 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let mut arguments = std::env::args().skip(1);
-    let path: PathBuf = arguments
-        .next()
-        .unwrap_or_else(|| "/etc/medusa/medusa.ini".to_owned())
-        .into();
-    let listen: Option<SocketAddr> = arguments
-        .next()
-        .map(|address| address.parse())
-        .transpose()?;
+    let path: PathBuf = arguments.next().unwrap_or_else(|| "/etc/medusa/medusa.ini".to_owned()).into();
+    let listen: Option<SocketAddr> = arguments.next().map(|address| address.parse()).transpose()?;
     let config = Config::load(&path, |key| std::env::var(key).ok())?;
     let cancel = CancellationToken::new();
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -15,5 +15,11 @@ mod append;
 mod embedded;
 #[path = "log/fixture.rs"]
 mod fixture;
+#[path = "log/follow.rs"]
+mod follow;
+#[path = "log/opening.rs"]
+mod opening;
+#[path = "log/replicated.rs"]
+mod replicated;
 #[path = "log/same.rs"]
 mod same;

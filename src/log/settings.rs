@@ -211,6 +211,7 @@ impl Opening<'_> {
             if Instant::now() >= deadline {
                 return Err(match error {
                     Some(stream::Error::Request(_)) | None => Error::NoJetStream { url: self.url.clone() },
+                    Some(error) if error.is_disabled() => Error::NoJetStream { url: self.url.clone() },
                     Some(error) => error.into(),
                 });
             }

@@ -1,2 +1,4 @@
 //! room
 pub mod log;
+pub mod observe;
+pub mod publish;

@@ -4,4 +4,7 @@ pub mod effects;
 pub mod http;
 pub mod lease;
 pub mod log;
+pub mod observe;
+pub mod operator;
+pub mod publish;
 pub mod runtime;

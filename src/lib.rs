@@ -1,5 +1,6 @@
 //! Stheno's shell: the edges around the pure rooms, and the order in which they are driven.
 
+pub mod cli;
 pub mod effects;
 pub mod http;
 pub mod lease;

@@ -107,3 +107,11 @@ pub fn identity() -> String {
     let drawn = uuid::Uuid::new_v4().simple().to_string();
     format!("{}_{}", name.as_deref().unwrap_or("stheno"), &drawn[..8])
 }
+
+/// The user's folder for what programs keep: `$XDG_STATE_HOME/stheno`, else `~/.local/state/stheno`.
+#[must_use]
+pub fn data_dir() -> Option<std::path::PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(std::path::PathBuf::from);
+    let state = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")))?;
+    Some(state.join("stheno"))
+}

@@ -44,7 +44,7 @@ fn resume() -> Call {
 
 fn effect(call: Call, serving: &Serving) -> Effect {
     Effect {
-        key: EffectKey { job: "job-uid".into(), call, attempt: 1, epoch: Epoch(7) },
+        key: EffectKey { job: "job-uid".into(), call, attempt: 1, serial: 1, epoch: Epoch(7) },
         dc: DcKey::new("ns", "dc1"),
         backup: "nightly".into(),
         backup_type: BackupType::Differential,
@@ -324,7 +324,7 @@ async fn a_hung_asyncbackup_is_in_doubt_and_never_repeated() {
     runner.start(effect(resume(), &serving));
     let second = facts(&mut runner).await;
     assert_eq!(kinds(&second), ["node_unanswered"]);
-    assert!(unanswered(&second).not_found && unanswered(&second).heard.is_some());
+    assert!(unanswered(&second).not_found && unanswered(&second).heard.is_none());
     // There after all: followed to its end.
     fake.script().status = Some(StatusType::Success);
     runner.start(effect(resume(), &serving));

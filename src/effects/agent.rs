@@ -36,10 +36,7 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
     let kind = match kind {
         Ok(kind) => kind,
         // Only a question was sent so far: a start has certainly not been.
-        Err(failure) => {
-            let heard = failure.answered().then(crate::runtime::wall);
-            return errand.unanswered(errand.resumes(), heard, failure.sentence()).await;
-        }
+        Err(failure) => return errand.unanswered(errand.resumes(), None, failure.sentence()).await,
     };
     // What stock Medusa started, or another program, cannot be joined: it is asked about by name.
     let joins = !errand.effect.foreign && errand.effect.sidecar != Some(SidecarKind::Medusa);
@@ -108,7 +105,8 @@ impl Errand {
         NodeFailed { job: key.job.clone(), pod: self.pod().clone(), attempt: key.attempt, reason, retryable }.into()
     }
 
-    /// The call ended without an answer that decides anything.
+    /// The call ended without an answer that decides anything. `heard` is when the sidecar last said something of the
+    /// backup itself: an error is no sign of its life.
     pub(super) async fn unanswered(&self, in_doubt: bool, heard: Option<Time>, error: &str) {
         self.end(in_doubt, false, heard, error).await;
     }
@@ -120,11 +118,12 @@ impl Errand {
 
     async fn end(&self, in_doubt: bool, not_found: bool, heard: Option<Time>, error: &str) {
         let key = self.effect.key.clone();
-        let (job, call, attempt, epoch, error) = (key.job, key.call, key.attempt, key.epoch, error.into());
+        let (job, call, attempt, serial) = (key.job, key.call, key.attempt, key.serial);
+        let (epoch, error) = (key.epoch, error.into());
         let event = match call {
             Call::Summary(pod) => SummaryFailed { job, pod, attempt, epoch, error }.into(),
             Call::Start(_) | Call::Resume(_) => {
-                NodeUnanswered { job, call, attempt, epoch, in_doubt, not_found, heard, error }.into()
+                NodeUnanswered { job, call, attempt, serial, epoch, in_doubt, not_found, heard, error }.into()
             }
         };
         self.found(vec![event]).await;

@@ -150,11 +150,6 @@ impl Failure {
         }
     }
 
-    /// Whether the sidecar itself spoke.
-    pub(super) const fn answered(&self) -> bool {
-        matches!(self, Self::Answered(..))
-    }
-
     /// Whether the sidecar understood and declined: nothing was done, and the same request is declined again.
     pub(super) const fn declined(&self) -> bool {
         matches!(

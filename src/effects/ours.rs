@@ -44,9 +44,6 @@ pub(super) async fn start_and_watch(errand: &Errand, sidecar: &Sidecar) {
         Next::Lost => return lost(errand, heard).await,
     }
     if let Err(failure) = watch(errand, sidecar, WatchRequest { claim: Some(claim), name }, &mut heard).await {
-        if failure.answered() {
-            heard = Some(crate::runtime::wall());
-        }
         errand.unanswered(true, heard, failure.sentence()).await;
     }
 }
@@ -61,8 +58,7 @@ async fn not_started(errand: &Errand, failure: &Failure) {
         let retryable = failure.is(Code::FailedPrecondition);
         return errand.found(vec![errand.failed(failure.sentence(), retryable)]).await;
     }
-    let heard = failure.answered().then(crate::runtime::wall);
-    errand.unanswered(true, heard, failure.sentence()).await;
+    errand.unanswered(true, None, failure.sentence()).await;
 }
 
 /// Follows until the node ends or the errand is stopped; an error when the stream breaks.

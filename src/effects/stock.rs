@@ -31,10 +31,7 @@ pub(super) async fn start_and_poll(errand: &Errand, sidecar: &Sidecar) {
         Err(failure) if failure.declined() => {
             return errand.found(vec![errand.failed(failure.sentence(), false)]).await;
         }
-        Err(failure) => {
-            let heard = failure.answered().then(crate::runtime::wall);
-            return errand.unanswered(true, heard, failure.sentence()).await;
-        }
+        Err(failure) => return errand.unanswered(true, None, failure.sentence()).await,
     }
     if pause(errand, sidecar.pace.first_poll).await {
         follow(errand, sidecar, SidecarKind::Medusa, Some(sent + sidecar.pace.visible), true).await;
@@ -79,17 +76,11 @@ async fn follow(errand: &Errand, sidecar: &Sidecar, kind: SidecarKind, visible: 
                 }
             }
             Err(failure) if failure.is(Code::NotFound) => {
-                heard = Some(crate::runtime::wall());
                 if seen || visible.is_none_or(|visible| Instant::now() >= visible) {
                     return errand.not_found(heard, failure.sentence()).await;
                 }
             }
-            Err(failure) => {
-                if failure.answered() {
-                    heard = Some(crate::runtime::wall());
-                }
-                return errand.unanswered(true, heard, failure.sentence()).await;
-            }
+            Err(failure) => return errand.unanswered(true, heard, failure.sentence()).await,
         }
         if !pause(errand, wait).await {
             return;

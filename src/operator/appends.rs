@@ -83,7 +83,7 @@ async fn run(log: &Log, append: Append, cancel: &CancellationToken) -> Ended {
             Err(error) => Ended::Lost(error.to_string()),
         },
         Err(error) => {
-            tracing::error!(%error, %aggregate, "a message was refused: it is composed again");
+            tracing::error!(%error, ?aggregate, "a message was refused: it is composed again");
             tokio::select! {
                 () = cancel.cancelled() => return Ended::Cancelled,
                 () = tokio::time::sleep(REFUSED_PAUSE) => {}

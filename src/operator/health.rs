@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Name of the ConfigMap, in the operator's namespace.
-pub const CONFIG_MAP: &str = "stheno-status";
+pub(super) const CONFIG_MAP: &str = "stheno-status";
 /// Who writes it, for server-side apply.
 const MANAGER: &str = "stheno";
 /// Changes within this time are one write.
@@ -25,16 +25,16 @@ const SETTLE: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Whether the connection to the log stands; not one of the custom resources' conditions.
-pub const LOG_CONNECTED: &str = "LogConnected";
+pub(super) const LOG_CONNECTED: &str = "LogConnected";
 /// Whether every kind can be listed.
-pub const OBSERVABLE: &str = "Observable";
+pub(super) const OBSERVABLE: &str = "Observable";
 /// Whether the log takes what is written.
-pub const LOG_WRITABLE: &str = "LogWritable";
+pub(super) const LOG_WRITABLE: &str = "LogWritable";
 
 /// One condition of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Condition {
+pub(super) struct Condition {
     #[serde(rename = "type")]
     kind: &'static str,
     status: &'static str,
@@ -101,9 +101,7 @@ impl Health {
         let good = status != is_alarm(kind);
         let word = if status { "True" } else { "False" };
         let before = self.board.conditions.get(kind);
-        if before.is_some_and(|before| {
-            before.status == word && before.reason == reason && before.message == message
-        }) {
+        if before.is_some_and(|before| before.status == word && before.reason == reason && before.message == message) {
             return;
         }
         let since = before.filter(|before| before.status == word).map(|before| before.last_transition_time);

@@ -16,9 +16,8 @@ const EVERY_MS: u64 = 3_600_000;
 /// The newest world at or before `until` that this build can use; an empty one where there is none.
 pub(super) async fn load(log: &Log, until: u64) -> World {
     let usable = |meta: &Meta| {
-        let knows = |(name, version): &(String, u16)| {
-            Event::kinds().any(|kind| kind.name == name && kind.version == *version)
-        };
+        let knows =
+            |(name, version): &(String, u16)| Event::kinds().any(|kind| kind.name == name && kind.version == *version);
         // One that skipped what this build knows lacks it.
         meta.layout == LAYOUT && !meta.skipped.iter().any(knows)
     };

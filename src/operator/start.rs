@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Name of the Lease, in the operator's namespace.
-pub const LEASE: &str = "stheno-operator";
+const LEASE: &str = "stheno-operator";
 /// The clocks are compared this often.
 const SKEW_EVERY: Duration = Duration::from_secs(60);
 /// One request at the start.
@@ -122,7 +122,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
 /// Makes all parts; returns the operator and what is to be waited for at its end.
 async fn assemble(
     settings: Settings,
-    mut health: Health,
+    health: Health,
     metrics: Arc<Metrics>,
     identity: Arc<str>,
     stop: &CancellationToken,
@@ -146,7 +146,7 @@ async fn assemble(
     tracing::info!(stream = log.stream_name(), cluster = cluster.as_str(), "the log is open");
 
     let judged = witness::judge(client.clone(), &namespace, &log).await?;
-    let obstacles: BTreeMap<_, _> =
+    let mut obstacles: BTreeMap<_, _> =
         judged.fault.map(|fault| (Obstacle::Integrity, fault.into())).into_iter().collect();
     let until = judged.expected.as_ref().map_or(judged.last_sequence, |witness| witness.last_sequence);
     let world = match obstacles.is_empty() {
@@ -155,7 +155,6 @@ async fn assemble(
         false => stheno_projections::World::default(),
     };
     let mut expected = judged.expected;
-    let mut obstacles = obstacles;
     if let Some(witness) = expected.take_if(|witness| witness.last_sequence == world.position && world.position > 0)
         && witness.judge_root(&witness::root(&world)) != log::Integrity::Ok
     {

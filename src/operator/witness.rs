@@ -58,7 +58,10 @@ pub(super) async fn judge(client: Client, namespace: &str, log: &Log) -> Result<
 /// What is wrong, and who may end it.
 pub(super) fn fault(integrity: Integrity) -> String {
     let sentence = integrity.sentence();
-    format!("{sentence} Nothing is done until a person decides: put the right log back, or delete ConfigMap {} to accept this one.", witness::CONFIG_MAP)
+    format!(
+        "{sentence} Nothing is done until a person decides: put the right log back, or delete ConfigMap {} to accept this one.",
+        witness::CONFIG_MAP
+    )
 }
 
 /// The root over the heads of all aggregates.

@@ -139,10 +139,12 @@ impl Health {
     /// Writes the board although nobody leads: the holder of the Lease that may not lead says why.
     pub(super) fn speak(&self, holds: bool) {
         let bad = self.board.conditions.values().any(|condition| !condition.good);
-        let board = (self.board.leader.is_some() || (holds && bad)).then(|| self.board.clone());
+        let board = (self.board.leader.is_some() || (holds && bad)).then_some(&self.board);
         self.shown.send_if_modified(|shown| {
-            let changed = *shown != board;
-            *shown = board;
+            let changed = shown.as_ref() != board;
+            if changed {
+                *shown = board.cloned();
+            }
             changed
         });
     }

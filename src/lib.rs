@@ -1,2 +1,3 @@
-//! room
+//! Stheno: an event-sourced orchestrator for Medusa backups of Apache Cassandra on Kubernetes.
+
 pub mod log;

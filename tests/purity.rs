@@ -17,8 +17,18 @@ fn reach(package: &str) -> BTreeSet<String> {
 
 /// What needs a runtime, a socket or a clock of its own.
 const IMPURE: [&str; 12] = [
-    "tokio", "async-nats", "tonic", "kube-client", "kube-runtime", "hyper", "reqwest", "scylla", "object_store", "rand",
-    "mio", "nix",
+    "tokio",
+    "async-nats",
+    "tonic",
+    "kube-client",
+    "kube-runtime",
+    "hyper",
+    "reqwest",
+    "scylla",
+    "object_store",
+    "rand",
+    "mio",
+    "nix",
 ];
 
 fn assert_without(package: &str, forbidden: &[&str]) {

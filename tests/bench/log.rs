@@ -3,7 +3,12 @@
 //! Rates of such machines vary by half from minute to minute, so rounds are interleaved and the ratio of the medians counts.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a program for developers")]
-#![allow(clippy::disallowed_methods, clippy::panic, reason = "it measures, and stops at the first surprise")]
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    clippy::disallowed_methods,
+    clippy::panic,
+    reason = "it measures, and stops at the first surprise"
+)]
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::message::PublishMessage;

@@ -95,10 +95,10 @@ async fn a_reader_and_a_writer_go_on_while_each_server_is_killed_in_turn() {
     let (sender, mut read) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(item) = reader.next().await {
-            if let stheno::log::Item::Message(stored) = item.unwrap() {
-                if sender.send((stored.sequence, stored.envelope.unwrap().id)).is_err() {
-                    return;
-                }
+            if let stheno::log::Item::Message(stored) = item.unwrap()
+                && sender.send((stored.sequence, stored.envelope.unwrap().id)).is_err()
+            {
+                return;
             }
         }
     });

@@ -11,6 +11,7 @@ compile_error!(
 pub mod apply;
 pub mod cassandra;
 pub mod control_plane;
+pub mod kept;
 pub mod nats;
 pub mod ports;
 pub mod process;
@@ -23,4 +24,5 @@ mod http;
 mod pki;
 mod progress;
 mod recipes;
+mod remains;
 mod toolchain;

@@ -1,9 +1,10 @@
 //! The processes of a run, found by a mark in their environment: also those that a child started and left behind, and
 //! those of an owner that was killed.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -20,16 +21,23 @@ pub(crate) fn mark(command: &mut Command, folder: &Path) {
     command.env(MARK, folder);
 }
 
-/// The processes of the run in `folder`, zombies left out.
-pub(crate) fn of(folder: &Path) -> Vec<Pid> {
-    let mark = [MARK.as_bytes(), b"=", folder.as_os_str().as_bytes()].concat();
-    let id = |entry: fs::DirEntry| {
+/// All processes that belong to any run, with its folder; zombies left out.
+pub(crate) fn all() -> Vec<(Pid, PathBuf)> {
+    let mark = [MARK.as_bytes(), b"="].concat();
+    let marked = |entry: fs::DirEntry| {
         let id: i32 = entry.file_name().to_str()?.parse().ok()?;
         // A zombie has no environment any more, and that of another user's process cannot be read.
         let environment = fs::read(entry.path().join("environ")).ok()?;
-        environment.split(|byte| *byte == 0).any(|variable| variable == mark).then(|| Pid::from_raw(id))
+        let folder =
+            environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(mark.as_slice()))?;
+        Some((Pid::from_raw(id), PathBuf::from(OsStr::from_bytes(folder))))
     };
-    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(id).collect()
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(marked).collect()
+}
+
+/// The processes of the run in `folder`.
+pub(crate) fn of(folder: &Path) -> Vec<Pid> {
+    all().into_iter().filter(|(_, of)| of == folder).map(|(process, _)| process).collect()
 }
 
 /// SIGTERM for each process of the run, SIGKILL for those that are there after `grace`; returns when none is, with the

@@ -41,25 +41,24 @@ pub struct Run {
 impl Run {
     /// A new folder, whose processes end with this process. Sweeps what killed predecessors left behind.
     pub fn temporary() -> Result<Self, Error> {
-        Self::create(PREFIX, None)
+        Self::create(&base(), PREFIX, None)
     }
 
     /// A new folder that stays with its processes when [`Run::keep`] was called; [`kept::end_all`] ends it.
     pub fn lasting() -> Result<Self, Error> {
-        Self::create(kept::PREFIX, Some(Arc::default()))
+        Self::create(&base(), kept::PREFIX, Some(Arc::default()))
     }
 
-    fn create(kind: &str, keep: Option<Arc<AtomicBool>>) -> Result<Self, Error> {
-        let base = base();
+    pub(crate) fn create(base: &Path, kind: &str, keep: Option<Arc<AtomicBool>>) -> Result<Self, Error> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| Error { path, source }
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(&base).map_err(at(&base))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(base).map_err(at(base))?;
         // Held over creating and sweeping, so that a sweeper never meets a folder whose owner has not locked it yet.
-        let _base_lock = lock(&base.join("lock"), FlockArg::LockExclusive).map_err(at(&base))?;
-        sweep(&base);
-        let path = tempfile::Builder::new().prefix(kind).tempdir_in(&base).map_err(at(&base))?.keep();
+        let _base_lock = lock(&base.join("lock"), FlockArg::LockExclusive).map_err(at(base))?;
+        sweep(base);
+        let path = tempfile::Builder::new().prefix(kind).tempdir_in(base).map_err(at(base))?.keep();
         let lock = lock(&path.join("lock"), FlockArg::LockExclusiveNonblock).map_err(at(&path))?;
         Ok(Self { path, keep, _lock: lock })
     }
@@ -128,13 +127,16 @@ pub(crate) fn lock(path: &Path, how: FlockArg) -> io::Result<Flock<File>> {
 
 /// Ends what temporary runs left whose owner is gone (its lock went with it), and removes their folders after a while.
 fn sweep(base: &Path) {
+    let running = remains::all();
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let path = entry.path();
         let temporary = entry.file_name().to_string_lossy().starts_with(PREFIX);
         if !temporary || lock(&path.join("lock"), FlockArg::LockExclusiveNonblock).is_err() {
             continue;
         }
-        remains::end(&path, Duration::ZERO);
+        if running.iter().any(|(_, folder)| *folder == path) {
+            remains::end(&path, Duration::ZERO);
+        }
         let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
         if age.is_some_and(|age| age > KEEP_REMAINS) {
             let _ = fs::remove_dir_all(&path);

@@ -1,5 +1,11 @@
-//! Stheno: an event-sourced orchestrator for Medusa backups of Apache Cassandra on Kubernetes.
+//! Stheno's shell: the edges around the pure rooms, and the order in which they are driven.
 
+pub mod cli;
+pub mod effects;
+pub mod http;
+pub mod lease;
 pub mod log;
 pub mod observe;
+pub mod operator;
 pub mod publish;
+pub mod runtime;

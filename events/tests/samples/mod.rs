@@ -165,11 +165,15 @@ pub fn kinds() -> Vec<BoxedStrategy<Event>> {
             .prop_map(|(job, reason, message)| backup::Queued { job, reason, message }.into())
             .boxed(),
         (uid(), vec(pod(), 0..4)).prop_map(|(job, nodes)| backup::Started { job, nodes }.into()).boxed(),
-        (uid(), call(), any::<u32>(), epoch())
-            .prop_map(|(job, call, attempt, epoch)| backup::EffectClaimed { job, call, attempt, epoch }.into())
+        (uid(), call(), any::<[u32; 2]>(), epoch())
+            .prop_map(|(job, call, [attempt, serial], epoch)| {
+                backup::EffectClaimed { job, call, attempt, serial, epoch }.into()
+            })
             .boxed(),
-        (uid(), call(), any::<u32>(), epoch())
-            .prop_map(|(job, call, attempt, epoch)| backup::ClaimAbandoned { job, call, attempt, epoch }.into())
+        (uid(), call(), any::<[u32; 2]>(), epoch())
+            .prop_map(|(job, call, [attempt, serial], epoch)| {
+                backup::ClaimAbandoned { job, call, attempt, serial, epoch }.into()
+            })
             .boxed(),
         (uid(), pod(), any::<u32>(), prop::sample::select(vec![SidecarKind::Stheno, SidecarKind::Medusa]))
             .prop_map(|(job, pod, attempt, sidecar)| backup::NodeStarted { job, pod, attempt, sidecar }.into())
@@ -196,9 +200,9 @@ pub fn kinds() -> Vec<BoxedStrategy<Event>> {
                 backup::NodeFailed { job, pod, attempt, reason, retryable }.into()
             })
             .boxed(),
-        ((uid(), call(), any::<u32>(), epoch()), (any::<bool>(), any::<bool>(), option::of(time()), text()))
-            .prop_map(|((job, call, attempt, epoch), (in_doubt, not_found, heard, error))| {
-                backup::NodeUnanswered { job, call, attempt, epoch, in_doubt, not_found, heard, error }.into()
+        ((uid(), call(), any::<[u32; 2]>(), epoch()), (any::<bool>(), any::<bool>(), option::of(time()), text()))
+            .prop_map(|((job, call, [attempt, serial], epoch), (in_doubt, not_found, heard, error))| {
+                backup::NodeUnanswered { job, call, attempt, serial, epoch, in_doubt, not_found, heard, error }.into()
             })
             .boxed(),
         (uid(), pod(), text()).prop_map(|(job, pod, reason)| backup::NodeLost { job, pod, reason }.into()).boxed(),

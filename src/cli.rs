@@ -57,7 +57,7 @@ impl Command {
     /// What is logged unless the user says otherwise: processes tell what they do, commands only what is wrong.
     const fn usual_logs(&self) -> &'static str {
         match self {
-            Self::Operator(_) | Self::Agent(_) => "info",
+            Self::Operator(_) | Self::Agent(_) => "info,async_nats=warn",
             Self::Crds(_) => "warn",
         }
     }
@@ -100,6 +100,7 @@ pub fn main() -> ExitCode {
 }
 
 fn execute(cli: Cli) -> anyhow::Result<()> {
+    runtime::crypto();
     let usual = cli.command.usual_logs();
     runtime::trace(cli.logs.log_filter.as_deref().unwrap_or(usual), cli.logs.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

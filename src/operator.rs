@@ -361,7 +361,7 @@ impl Operator {
                 self.obstacles.remove(&Obstacle::Clock);
             }
             Skew::Warn(offset) => {
-                self.health.set(condition::CLOCK_SKEW, true, "Tolerated", &seconds(offset));
+                self.health.set(condition::CLOCK_SKEW, true, health::TOLERATED, &seconds(offset));
                 self.obstacles.remove(&Obstacle::Clock);
             }
             Skew::Stop(offset) => {

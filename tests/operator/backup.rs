@@ -12,8 +12,7 @@ async fn three_nodes_from_create_to_status() {
     let mut operator = ground.operator();
     operator.leads().await;
     assert!(ground.holder().await.is_some_and(|holder| !holder.is_empty()));
-    let witness = ground.maps().get("stheno-log").await.unwrap();
-    assert_eq!(witness.data.unwrap()["epoch"], "1");
+    assert_eq!(ground.map_once("stheno-log", "epoch", |epoch| epoch == "1").await, "1");
 
     let created = Instant::now();
     ground.job("nightly").await;
@@ -37,14 +36,12 @@ async fn three_nodes_from_create_to_status() {
     println!("create to first call {to_first_call:?}, last answer to finishTime {to_finish:?}");
     let status = job.status.unwrap();
     assert_eq!((status.finished.len(), status.failed.len(), status.in_progress.len()), (3, 0, 0), "{status:#?}");
-    until("the Watch of each node is over", || true).await;
-    let backup = loop {
-        match ground.backups().get("nightly").await {
-            Ok(backup) if backup.status.is_some() => break backup,
-            Ok(_) | Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+    let status = loop {
+        match ground.backups().get("nightly").await.ok().and_then(|backup| backup.status) {
+            Some(status) => break status,
+            None => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
         }
     };
-    let status = backup.status.unwrap();
     assert_eq!((status.total_nodes, status.finished_nodes), (Some(3), Some(3)), "{status:#?}");
     for node in &ground.nodes {
         assert_eq!(node.sidecar.count("StartBackup"), 1);

@@ -22,13 +22,8 @@ async fn a_log_that_was_lost_stops_everything_until_a_person_decides() {
     assert!(said.contains("the log was lost"), "{said}");
     assert!(said.contains("delete ConfigMap stheno-log"), "{said}");
     ground.job("second").await;
-    let shown = loop {
-        let map = ground.maps().get("stheno-status").await;
-        match map.ok().and_then(|map| map.data).and_then(|data| data.get("conditions").cloned()) {
-            Some(conditions) if conditions.contains("the log was lost") => break conditions,
-            Some(_) | None => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
-        }
-    };
+    let lost = |conditions: &str| conditions.contains("the log was lost");
+    let shown = ground.map_once("stheno-status", "conditions", lost).await;
     assert!(shown.contains("\"type\": \"LogIntegrity\""), "{shown}");
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert_eq!(ground.nodes[0].sidecar.count("StartBackup"), 1, "nothing is called");

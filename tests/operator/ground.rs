@@ -24,6 +24,7 @@ static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
 async fn shared() -> &'static ControlPlane {
     SHARED
         .get_or_init(|| async {
+            stheno::runtime::crypto();
             let plane = testing::control_plane().await.unwrap();
             plane.apply(&stheno_crds::all_crds_yaml().unwrap()).await.unwrap();
             plane
@@ -147,6 +148,20 @@ impl Ground {
 
     pub fn maps(&self) -> Api<ConfigMap> {
         Api::namespaced(self.admin.clone(), &self.namespace)
+    }
+
+    /// A value of a ConfigMap, once it is as wanted.
+    pub async fn map_once(&self, name: &str, key: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let data = self.maps().get_opt(name).await.unwrap().and_then(|map| map.data).unwrap_or_default();
+            match data.get(key) {
+                Some(value) if wanted(value) => return value.clone(),
+                Some(_) | None => {}
+            }
+            assert!(Instant::now() < deadline, "ConfigMap {name} never said it: {data:?}");
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub async fn holder(&self) -> Option<String> {

@@ -1,6 +1,13 @@
 //! Effects against a sidecar that speaks real gRPC: ours and stock, well and badly behaved.
 
 #![allow(unreachable_pub, missing_docs, reason = "a test binary has no public interface")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/sidecar.rs"]
 mod sidecar;

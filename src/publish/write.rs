@@ -275,14 +275,13 @@ impl Published for MedusaBackup {
 async fn answer<T>(kind: ObjectKind, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Trouble> {
     match tokio::time::timeout(PATIENCE, request).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(trouble(kind, error)),
+        Ok(Err(error)) => Err(trouble(kind.as_str(), error)),
         Err(_) => Err(Trouble::Away(format!("no answer within {} s", PATIENCE.as_secs()))),
     }
 }
 
 /// What an error means.
-pub(super) fn trouble(kind: ObjectKind, error: kube::Error) -> Trouble {
-    let kind = kind.as_str();
+pub(super) fn trouble(kind: &str, error: kube::Error) -> Trouble {
     match error {
         kube::Error::Api(status) => match status.code {
             404 => Trouble::Gone,

@@ -55,9 +55,7 @@ async fn a_job_that_was_deleted_and_created_anew_is_another_one() {
     let ground = Ground::new("another").await;
     let mut operator = blind_before_the_job_ends(&ground).await;
     ground.jobs().delete("nightly", &Default::default()).await.unwrap();
-    let anew =
-        until("it is gone", async || ground.jobs().get_opt("nightly").await.unwrap().is_none().then_some(())).await;
-    let () = anew;
+    until("it is gone", async || ground.jobs().get_opt("nightly").await.unwrap().is_none().then_some(())).await;
     let other = ground.job("nightly").await;
     end(&mut operator).await;
     operator.settle(Duration::from_secs(12)).await;

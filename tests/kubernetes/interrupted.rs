@@ -79,17 +79,11 @@ async fn refused_and_missing_kinds_are_told_until_they_work(plane: &ControlPlane
 
     plane.apply(fixture::RBAC).await.unwrap();
     plane.ensure_datacenter_kind().await.unwrap();
-    for kind in [ObjectKind::Pod, ObjectKind::CassandraDatacenter] {
-        told(
-            &mut seen,
-            "it is listed in the end",
-            |sight| matches!(sight, Sight::Listed { kind: listed, .. } if *listed == kind),
-        )
-        .await;
-        // The other one may have come first.
-        if kind == ObjectKind::Pod {
-            break;
-        }
+    let mut missing = vec![ObjectKind::Pod, ObjectKind::CassandraDatacenter];
+    while !missing.is_empty() {
+        let sight = told(&mut seen, "both are listed in the end", |sight| matches!(sight, Sight::Listed { .. })).await;
+        let Sight::Listed { kind, .. } = sight else { panic!() };
+        missing.retain(|missing| *missing != kind);
     }
     stop.cancel();
 }

@@ -1,5 +1,12 @@
 //! Given events, then what people see: statuses, objects and announcements.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 use chrono::{DateTime, TimeDelta, Utc};
 use std::sync::Arc;
 use stheno_events::backup::{

@@ -282,19 +282,17 @@ async fn answer<T>(kind: ObjectKind, request: impl Future<Output = Result<T, kub
 
 /// What an error means.
 pub(super) fn trouble(kind: &str, error: kube::Error) -> Trouble {
-    match error {
-        kube::Error::Api(status) => match status.code {
-            404 => Trouble::Gone,
-            409 => Trouble::Conflict,
-            403 => Trouble::Refused(format!(
-                "the operator may not write objects of kind {kind}: allow it to its service account ({})",
-                status.message
-            )),
-            code @ 400..500 if code != 401 && code != 429 => {
-                Trouble::Refused(format!("an object of kind {kind} is refused: {}", status.message))
-            }
-            _ => Trouble::Away(status.message),
-        },
-        other => Trouble::Away(chain(&other)),
+    let kube::Error::Api(status) = error else { return Trouble::Away(chain(&error)) };
+    match status.code {
+        404 => Trouble::Gone,
+        409 => Trouble::Conflict,
+        403 => Trouble::Refused(format!(
+            "the operator may not write objects of kind {kind}: allow it to its service account ({})",
+            status.message
+        )),
+        code @ 400..500 if code != 401 && code != 429 => {
+            Trouble::Refused(format!("an object of kind {kind} is refused: {}", status.message))
+        }
+        _ => Trouble::Away(status.message),
     }
 }

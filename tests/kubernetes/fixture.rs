@@ -6,7 +6,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::{Client, Config};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use stheno_crds::{MedusaBackup, MedusaBackupJob};
@@ -43,10 +43,10 @@ impl Ground {
         Self::on(plane, account, namespace).await
     }
 
-    pub async fn on(plane: &ControlPlane, account: &PathBuf, namespace: &str) -> Self {
+    pub async fn on(plane: &ControlPlane, account: &Path, namespace: &str) -> Self {
         plane.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}")).await.unwrap();
         let admin = plane.client().await.unwrap();
-        Self { admin, namespace: namespace.to_owned(), account: account.clone() }
+        Self { admin, namespace: namespace.to_owned(), account: account.to_owned() }
     }
 
     /// The operator's client, and what it asked for: method and path of every request but watches and lists.
@@ -161,7 +161,7 @@ impl Requests {
 }
 
 /// A client that keeps what it asked for.
-pub async fn counted(kubeconfig: &PathBuf) -> (Client, Requests) {
+pub async fn counted(kubeconfig: &Path) -> (Client, Requests) {
     let file = Kubeconfig::read_from(kubeconfig).unwrap();
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
     let requests = Requests::default();

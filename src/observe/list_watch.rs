@@ -179,10 +179,12 @@ impl ListWatch {
             if let Some(text) = stop {
                 self.rest(text).await;
             }
-            match self.probe().await {
-                Ok(()) => {}
-                Err(Stop::Away(text)) => self.rest(text).await,
-                Err(stop) => return self.leave(told, stop),
+            // Without an answer no watch goes on: one from a version that the store has lost would be silent.
+            while let Err(stop) = self.probe().await {
+                match stop {
+                    Stop::Away(text) => self.rest(text).await,
+                    Stop::Closed | Stop::Forgotten | Stop::Unobservable(_) => return self.leave(told, stop),
+                }
             }
         }
     }

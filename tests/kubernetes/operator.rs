@@ -75,15 +75,15 @@ impl Operator {
         self.watching.cancel();
     }
 
-    /// Goes on until the world is as wanted.
+    /// Goes on until the world is as wanted. Watches rest up to 30 s while the API server is away.
     pub async fn until(&mut self, what: &str, wanted: impl Fn(&World) -> bool) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(40);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
         loop {
             self.work();
             if wanted(self.engine.world()) {
                 return;
             }
-            assert!(tokio::time::Instant::now() < deadline, "not within 40 s: {what}; the log: {:#?}", self.log);
+            assert!(tokio::time::Instant::now() < deadline, "not within 90 s: {what}; the log: {:#?}", self.log);
             self.wait(Duration::from_millis(50)).await;
         }
     }

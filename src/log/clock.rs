@@ -1,8 +1,10 @@
 //! The writer's wall clock beside the server's timestamps: who drives by time must know that they agree.
 
 use chrono::TimeDelta;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use stheno_events::Time;
+use tokio::sync::watch;
 
 /// Where the log gets the wall clock from: given by the process's edge, never read here.
 pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
@@ -51,6 +53,51 @@ pub fn offset(before: Time, server: Time, after: Time) -> TimeDelta {
     }
 }
 
+/// Keeps the last measured offset: at every question to the server, and of own messages when they come back.
+pub(super) struct Gauge {
+    offset: watch::Sender<TimeDelta>,
+    /// The message that is waited for, 0 for none; looked at for every message that is read.
+    sequence: AtomicU64,
+    /// When it was handed over and when it was acknowledged, by the wall clock.
+    between: Mutex<(Time, Time)>,
+}
+
+impl Gauge {
+    pub(super) fn new(offset: TimeDelta) -> Self {
+        let between = Mutex::new((Time::UNIX_EPOCH, Time::UNIX_EPOCH));
+        Self { offset: watch::Sender::new(offset), sequence: AtomicU64::new(0), between }
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<TimeDelta> {
+        self.offset.subscribe()
+    }
+
+    pub(super) fn measured(&self, offset: TimeDelta) {
+        self.offset.send_replace(offset);
+    }
+
+    /// A message of ours was stored. One at a time is waited for, and given up after a second: nobody may be reading.
+    pub(super) fn committed(&self, sequence: u64, before: Time, after: Time) {
+        let mut between = self.between.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = self.sequence.load(Ordering::Relaxed) != 0;
+        if !waiting || (after - between.1).abs() > TimeDelta::seconds(1) {
+            *between = (before, after);
+            self.sequence.store(sequence, Ordering::Release);
+        }
+    }
+
+    /// A message was read, with the server's timestamp.
+    pub(super) fn read(&self, sequence: u64, time: Time) {
+        if self.sequence.load(Ordering::Acquire) != sequence {
+            return;
+        }
+        let between = self.between.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.sequence.compare_exchange(sequence, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            self.measured(offset(between.0, time, between.1));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +115,25 @@ mod tests {
     fn the_sign_says_who_is_ahead() {
         assert_eq!(offset(at(10), at(0), at(11)), TimeDelta::seconds(10));
         assert_eq!(offset(at(0), at(10), at(1)), TimeDelta::seconds(-9));
+    }
+
+    #[test]
+    fn own_messages_that_come_back_are_measured() {
+        let gauge = Gauge::new(TimeDelta::zero());
+        let offset = gauge.watch();
+        gauge.read(0, at(0));
+        gauge.committed(5, at(100), at(100));
+        gauge.committed(6, at(100), at(100));
+        gauge.read(4, at(0));
+        assert_eq!(*offset.borrow(), TimeDelta::zero(), "not the one");
+        gauge.read(5, at(30));
+        assert_eq!(*offset.borrow(), TimeDelta::seconds(70));
+        gauge.read(6, at(100));
+        assert_eq!(*offset.borrow(), TimeDelta::seconds(70), "it was not waited for");
+        gauge.committed(7, at(101), at(101));
+        gauge.committed(9, at(200), at(200));
+        gauge.read(9, at(200));
+        assert_eq!(*offset.borrow(), TimeDelta::zero(), "7 never came");
     }
 
     #[test]

@@ -280,6 +280,7 @@ impl Follow {
             }
         }
         self.next = sequence + 1;
+        self.log.inner.gauge.read(sequence, time);
         let message = message.message;
         let subject = message.subject.as_str();
         let item = match Aggregate::parse(self.log.id(), subject) {
@@ -315,7 +316,12 @@ impl Follow {
                 }
                 Err(Attempt::Final(error)) => return Err(error),
                 Err(Attempt::Passing(reason)) => {
-                    tracing::debug!(reason, position = self.position(), "the log cannot be followed now: trying again");
+                    // A short absence is a restart; a long one should be seen.
+                    if self.pause < Duration::from_secs(1) {
+                        tracing::debug!(reason, position = self.position(), "the log cannot be followed: trying again");
+                    } else {
+                        tracing::warn!(reason, position = self.position(), "the log still cannot be followed");
+                    }
                     tokio::select! {
                         biased;
                         () = cancel.cancelled() => return Ok(()),

@@ -256,7 +256,7 @@ impl Log {
         let acks = &self.inner.acks;
         let (in_flight, answer) = InFlight::enter(&acks.waiting, &filter)?;
         let reply = format!("{}.{}", acks.inbox, in_flight.token);
-        let before = (self.inner.clock)();
+        self.inner.gauge.sending(id);
         let exchange = async {
             let client = &self.inner.client;
             client.publish_with_reply_and_headers(subject, reply, headers, payload).await.ok()?;
@@ -264,10 +264,7 @@ impl Log {
         };
         let answer = tokio::time::timeout(self.inner.patience.ack, exchange).await;
         let outcome = match answer.ok().flatten() {
-            Some(Answer::Stored(sequence)) => {
-                self.inner.gauge.committed(sequence, before, (self.inner.clock)());
-                Ok(Outcome::Committed(sequence))
-            }
+            Some(Answer::Stored(sequence)) => Ok(Outcome::Committed(sequence)),
             Some(Answer::Refused { code, description }) => {
                 self.refused(aggregate, expected, id, code, description).await
             }

@@ -1,9 +1,9 @@
 //! The writer's wall clock beside the server's timestamps: who drives by time must know that they agree.
 
 use chrono::TimeDelta;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use stheno_events::Time;
+use stheno_events::{EventId, Time};
 use tokio::sync::watch;
 
 /// Where the log gets the wall clock from: given by the process's edge, never read here.
@@ -55,17 +55,22 @@ pub fn offset(before: Time, server: Time, after: Time) -> TimeDelta {
 
 /// Keeps the last measured offset: at every question to the server, and of own messages when they come back.
 pub(super) struct Gauge {
+    clock: Clock,
     offset: watch::Sender<TimeDelta>,
-    /// The message that is waited for, 0 for none; looked at for every message that is read.
-    sequence: AtomicU64,
-    /// When it was handed over and when it was acknowledged, by the wall clock.
-    between: Mutex<(Time, Time)>,
+    /// Whether a message is waited for: looked at for every message that is read.
+    waiting: AtomicBool,
+    /// Which, and when it was handed over, by the wall clock.
+    sent: Mutex<Option<(EventId, Time)>>,
 }
 
 impl Gauge {
-    pub(super) fn new(offset: TimeDelta) -> Self {
-        let between = Mutex::new((Time::UNIX_EPOCH, Time::UNIX_EPOCH));
-        Self { offset: watch::Sender::new(offset), sequence: AtomicU64::new(0), between }
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            offset: watch::Sender::new(TimeDelta::zero()),
+            waiting: AtomicBool::new(false),
+            sent: Mutex::new(None),
+        }
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<TimeDelta> {
@@ -76,24 +81,25 @@ impl Gauge {
         self.offset.send_replace(offset);
     }
 
-    /// A message of ours was stored. One at a time is waited for, and given up after a second: nobody may be reading.
-    pub(super) fn committed(&self, sequence: u64, before: Time, after: Time) {
-        let mut between = self.between.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = self.sequence.load(Ordering::Relaxed) != 0;
-        if !waiting || (after - between.1).abs() > TimeDelta::seconds(1) {
-            *between = (before, after);
-            self.sequence.store(sequence, Ordering::Release);
+    /// A message is being sent. One at a time is waited for, and given up after a second: nobody may be reading.
+    pub(super) fn sending(&self, id: &EventId) {
+        let now = (self.clock)();
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.as_ref().is_none_or(|(_, before)| (now - *before).abs() > TimeDelta::seconds(1)) {
+            *sent = Some((id.clone(), now));
+            self.waiting.store(true, Ordering::Release);
         }
     }
 
     /// A message was read, with the server's timestamp.
-    pub(super) fn read(&self, sequence: u64, time: Time) {
-        if self.sequence.load(Ordering::Acquire) != sequence {
+    pub(super) fn read(&self, id: &EventId, time: Time) {
+        if !self.waiting.load(Ordering::Acquire) {
             return;
         }
-        let between = self.between.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.sequence.compare_exchange(sequence, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            self.measured(offset(between.0, time, between.1));
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, before)) = sent.take_if(|(waiting, _)| waiting == id) {
+            self.waiting.store(false, Ordering::Release);
+            self.measured(offset(before, time, (self.clock)()));
         }
     }
 }
@@ -101,6 +107,7 @@ impl Gauge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicI64;
 
     fn at(seconds: i64) -> Time {
         Time::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
@@ -119,21 +126,25 @@ mod tests {
 
     #[test]
     fn own_messages_that_come_back_are_measured() {
-        let gauge = Gauge::new(TimeDelta::zero());
+        let now = Arc::new(AtomicI64::new(100));
+        let clock = Arc::clone(&now);
+        let gauge = Gauge::new(Arc::new(move || at(clock.load(Ordering::Relaxed))));
         let offset = gauge.watch();
-        gauge.read(0, at(0));
-        gauge.committed(5, at(100), at(100));
-        gauge.committed(6, at(100), at(100));
-        gauge.read(4, at(0));
+        let id = |text: &str| EventId::from(text);
+        gauge.read(&id("stranger"), at(0));
+        gauge.sending(&id("1"));
+        gauge.sending(&id("2"));
+        gauge.read(&id("stranger"), at(0));
         assert_eq!(*offset.borrow(), TimeDelta::zero(), "not the one");
-        gauge.read(5, at(30));
+        gauge.read(&id("1"), at(30));
         assert_eq!(*offset.borrow(), TimeDelta::seconds(70));
-        gauge.read(6, at(100));
+        gauge.read(&id("2"), at(100));
         assert_eq!(*offset.borrow(), TimeDelta::seconds(70), "it was not waited for");
-        gauge.committed(7, at(101), at(101));
-        gauge.committed(9, at(200), at(200));
-        gauge.read(9, at(200));
-        assert_eq!(*offset.borrow(), TimeDelta::zero(), "7 never came");
+        gauge.sending(&id("3"));
+        now.store(200, Ordering::Relaxed);
+        gauge.sending(&id("4"));
+        gauge.read(&id("4"), at(200));
+        assert_eq!(*offset.borrow(), TimeDelta::zero(), "3 never came");
     }
 
     #[test]

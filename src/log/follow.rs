@@ -280,19 +280,24 @@ impl Follow {
             }
         }
         self.next = sequence + 1;
-        self.log.inner.gauge.read(sequence, time);
         let message = message.message;
         let subject = message.subject.as_str();
         let item = match Aggregate::parse(self.log.id(), subject) {
-            Ok((aggregate, process)) => Item::Message(Box::new(Stored {
-                sequence,
-                subject: subject.to_owned(),
-                aggregate,
-                process,
-                time,
-                envelope: Envelope::decode(&message.payload),
-                payload: message.payload,
-            })),
+            Ok((aggregate, process)) => {
+                let envelope = Envelope::decode(&message.payload);
+                if let Ok(envelope) = &envelope {
+                    self.log.inner.gauge.read(&envelope.id, time);
+                }
+                Item::Message(Box::new(Stored {
+                    sequence,
+                    subject: subject.to_owned(),
+                    aggregate,
+                    process,
+                    time,
+                    payload: message.payload,
+                    envelope,
+                }))
+            }
             Err(_foreign) => {
                 Item::Foreign(Foreign { sequence, subject: subject.to_owned(), time, payload: message.payload })
             }

@@ -143,9 +143,10 @@ impl Log {
 
         let acks = Acks::subscribe(&client, link.clone()).await?;
         let identity = info.identity()?;
+        let gauge = Gauge::new(Arc::clone(&settings.clock));
         let before = (settings.clock)();
-        let measured =
-            stream::info(&jetstream, &settings.stream).await?.facts(before, (settings.clock)())?.clock_offset;
+        let facts = stream::info(&jetstream, &settings.stream).await?.facts(before, (settings.clock)())?;
+        gauge.measured(facts.clock_offset);
         let log = Self {
             inner: Arc::new(Inner {
                 max_message: usize::try_from(info.config.max_message_size).ok().filter(|size| *size > 0),
@@ -156,7 +157,7 @@ impl Log {
                 link,
                 identity,
                 durability,
-                gauge: Gauge::new(measured),
+                gauge,
                 clock: settings.clock,
                 patience: settings.patience,
                 embedded,

@@ -11,6 +11,8 @@ use stheno_local::testing::{control_plane, nats};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_is_read_and_only_the_newest_version_can_be_replaced() {
+    // Two providers are compiled in, so one must be named; this fails only when it was named before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let control_plane = control_plane().await.unwrap();
     let api: Api<ConfigMap> = Api::namespaced(control_plane.client().await.unwrap(), "default");
     let server = nats().await.unwrap();

@@ -283,15 +283,21 @@ impl Follow {
         let message = message.message;
         let subject = message.subject.as_str();
         let item = match Aggregate::parse(self.log.id(), subject) {
-            Ok((aggregate, process)) => Item::Message(Box::new(Stored {
-                sequence,
-                subject: subject.to_owned(),
-                aggregate,
-                process,
-                time,
-                envelope: Envelope::decode(&message.payload),
-                payload: message.payload,
-            })),
+            Ok((aggregate, process)) => {
+                let envelope = Envelope::decode(&message.payload);
+                if let Ok(envelope) = &envelope {
+                    self.log.inner.gauge.read(&envelope.id, time);
+                }
+                Item::Message(Box::new(Stored {
+                    sequence,
+                    subject: subject.to_owned(),
+                    aggregate,
+                    process,
+                    time,
+                    payload: message.payload,
+                    envelope,
+                }))
+            }
             Err(_foreign) => {
                 Item::Foreign(Foreign { sequence, subject: subject.to_owned(), time, payload: message.payload })
             }
@@ -315,7 +321,12 @@ impl Follow {
                 }
                 Err(Attempt::Final(error)) => return Err(error),
                 Err(Attempt::Passing(reason)) => {
-                    tracing::debug!(reason, position = self.position(), "the log cannot be followed now: trying again");
+                    // A short absence is a restart; a long one should be seen.
+                    if self.pause < Duration::from_secs(1) {
+                        tracing::debug!(reason, position = self.position(), "the log cannot be followed: trying again");
+                    } else {
+                        tracing::warn!(reason, position = self.position(), "the log still cannot be followed");
+                    }
                     tokio::select! {
                         biased;
                         () = cancel.cancelled() => return Ok(()),

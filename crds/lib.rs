@@ -6,6 +6,10 @@
 //! is read here is written down, so their schemas must never be applied over installed ones.
 //!
 //! Nothing here decides, and nothing here talks to an API server.
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "it takes two columns of the same type for one attribute written twice"
+)]
 
 pub mod backup;
 pub mod backup_job;

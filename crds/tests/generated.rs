@@ -1,4 +1,9 @@
 //! `deploy/crds.yaml` is what the code says.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helper may fail the test"
+)]
 
 use std::fs;
 use std::path::Path;

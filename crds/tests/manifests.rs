@@ -1,4 +1,9 @@
 //! Manifests that work today work here: our schemas let them in, and our types lose nothing of them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helper may fail the test"
+)]
 
 mod common;
 

@@ -2,6 +2,11 @@
 //!
 //! `cases/crd-shapes.json` holds the shape of k8ssandra-operator's published definitions. The comparison is exact,
 //! field by field and constraint by constraint, but for the differences that are listed here with their reasons.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helper may fail the test"
+)]
 
 mod common;
 

@@ -1,4 +1,9 @@
 //! Our schemas are structural, as the API server demands of definitions, and `kubectl explain` explains every field.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helper may fail the test"
+)]
 
 mod common;
 

@@ -19,11 +19,8 @@ pub(crate) fn cases() -> PathBuf {
 /// The recorded shapes of today's definitions, by kind.
 pub(crate) fn recorded_kinds() -> Map<String, Value> {
     let text = fs::read_to_string(cases().join("crd-shapes.json")).unwrap();
-    let mut recorded: Value = serde_json::from_str(&text).unwrap();
-    match recorded["kinds"].take() {
-        Value::Object(kinds) => kinds,
-        other => panic!("crd-shapes.json has no kinds: {other}"),
-    }
+    let recorded: Value = serde_json::from_str(&text).unwrap();
+    recorded["kinds"].as_object().unwrap().clone()
 }
 
 /// Every object in the manifests of a folder, with the file that it stands in.
@@ -62,11 +59,14 @@ pub(crate) fn shape(schema: &Value) -> BTreeMap<String, Map<String, Value>> {
         entry.insert("path".to_owned(), path.into());
         entry.insert("required".to_owned(), required.into());
         for (key, value) in node.as_object().unwrap() {
-            let inner = matches!(
-                key.as_str(),
-                "description" | "properties" | "items" | "additionalProperties" | "required"
-            );
-            if !inner && !(key == "nullable" && value == false) {
+            let is_constraint = match key.as_str() {
+                "description" | "properties" | "items" | "additionalProperties" | "required" => {
+                    false
+                }
+                "nullable" => value == true,
+                _ => true,
+            };
+            if is_constraint {
                 entry.insert(key.clone(), whole(value));
             }
         }

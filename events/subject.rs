@@ -147,14 +147,18 @@ impl Aggregate {
     }
 }
 
-/// What every subject of a log matches.
+/// What every subject of a log matches: its stream's own subject list. It names the log, so that the streams of several
+/// clusters, and an import beside the live log, can live in one account.
 #[must_use]
 pub fn all(log: &LogId) -> String {
     format!("{ROOT}.{}.>", log.as_str())
 }
 
-/// What every subject of every log matches: the stream's own subject list.
-pub const EVERYTHING: &str = "stheno.v1.>";
+/// What every subject of a namespace's datacenters matches.
+#[must_use]
+pub fn namespace(log: &LogId, namespace: &str) -> String {
+    format!("{ROOT}.{}.{}.>", log.as_str(), escape(namespace))
+}
 
 /// Writes every character but `[a-z0-9-]` as `~hh` for each of its bytes. An empty text is `~`, so no token is empty;
 /// tokens that begin with `_` stay reserved.

@@ -1,2 +1,3 @@
 //! room
+pub mod audit;
 pub mod log;

@@ -45,7 +45,7 @@ pub struct Header {
 }
 
 /// What the file must amount to.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trailer {
     /// Messages.
     pub count: u64,
@@ -62,8 +62,15 @@ pub struct Trailer {
     pub sum: Sum,
 }
 
+impl Default for Trailer {
+    fn default() -> Self {
+        let heads = BTreeMap::new();
+        Self { count: 0, first: 0, last: 0, heads, root: Digest::root([]), sum: Sum::default() }
+    }
+}
+
 /// The running sum.
-type Sum = [u8; 16];
+pub type Sum = [u8; 16];
 
 #[derive(Serialize, Deserialize)]
 struct StoredMessage {

@@ -1,5 +1,6 @@
 //! One message of the log as it was stored, with what it says: what every reader of history works on.
 
+use crate::log::Item;
 use bytes::Bytes;
 use stheno_events::envelope::DecodeError;
 use stheno_events::{Aggregate, Digest, Envelope, LogId, Process, Time};
@@ -31,6 +32,30 @@ impl Entry {
         Self { sequence, subject, place, stored, payload, envelope }
     }
 
+    /// A message as the log delivers it; `None` for a mere notice.
+    #[must_use]
+    pub fn delivered(item: Item) -> Option<Self> {
+        match item {
+            Item::Message(stored) => Some(Self {
+                sequence: stored.sequence,
+                subject: stored.subject,
+                place: Some((stored.aggregate, stored.process)),
+                stored: stored.time,
+                payload: stored.payload,
+                envelope: stored.envelope,
+            }),
+            Item::Foreign(foreign) => Some(Self {
+                sequence: foreign.sequence,
+                subject: foreign.subject,
+                place: None,
+                stored: foreign.time,
+                envelope: Envelope::decode(&foreign.payload),
+                payload: foreign.payload,
+            }),
+            Item::CaughtUp(_) => None,
+        }
+    }
+
     /// The digest by which the next message of its aggregate names it.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -59,13 +84,13 @@ impl Entry {
     }
 
     /// Folds it into `world`, exactly as the operator does when it is delivered. A message under a foreign subject is
-    /// none of the log's.
-    pub fn fold(&self, world: &mut World) -> Vec<Touched> {
+    /// none of the log's. `digest` is [`Entry::digest`], which a caller often has.
+    pub fn fold(&self, digest: Digest, world: &mut World) -> Vec<Touched> {
         let Some(aggregate) = self.aggregate() else { return Vec::new() };
         world.apply(Message {
             sequence: self.sequence,
             aggregate,
-            digest: self.digest(),
+            digest,
             envelope: self.envelope.as_ref(),
         })
     }

@@ -11,7 +11,7 @@ use stheno_events::{Aggregate, Time};
 /// Events in order.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Example: stheno audit log --namespace prod --type 'backup.*' --since 2h")]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     selection: Selection,
 }
@@ -21,7 +21,7 @@ impl Args {
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub async fn run(&self, source: &Source, format: Format, now: Time, screen: Screen<'_>) -> anyhow::Result<()> {
+    pub(super) async fn run(&self, source: &Source, format: Format, now: Time, screen: Screen<'_>) -> anyhow::Result<()> {
         for glob in self.selection.fitting_nothing() {
             screen.note(format_args!("no event type of this version fits {glob}"));
         }

@@ -29,7 +29,7 @@ pub fn rows<'a>(entry: &'a Entry, names: &mut Names) -> Vec<Row<'a>> {
     if facts.is_empty() {
         return vec![Row { entry, index: 0, fact: None, objects: Vec::new() }];
     }
-    let mut row = |(index, fact)| {
+    let row = |(index, fact): (usize, &'a Fact)| {
         let objects = match fact {
             Fact::Known(event) => {
                 names.learn(event);
@@ -39,7 +39,7 @@ pub fn rows<'a>(entry: &'a Entry, names: &mut Names) -> Vec<Row<'a>> {
         };
         Row { entry, index, fact: Some(fact), objects }
     };
-    facts.iter().enumerate().map(|pair| row(pair)).collect()
+    facts.iter().enumerate().map(row).collect()
 }
 
 impl Row<'_> {

@@ -14,7 +14,7 @@ use stheno_projections::World;
 /// An object's life: every event that is about it, and the state after each.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Example: stheno audit show medusabackupjob prod/nightly-1")]
-pub struct Args {
+pub(super) struct Args {
     /// MedusaBackupJob, MedusaBackup, CassandraDatacenter or Pod; short names as in kubectl.
     #[arg(value_name = "KIND")]
     kind: KindArg,
@@ -42,7 +42,7 @@ impl Args {
     ///
     /// # Errors
     /// When the log cannot be read, or never met the object.
-    pub async fn run(&self, source: &Source, format: Format, screen: Screen<'_>) -> anyhow::Result<()> {
+    pub(super) async fn run(&self, source: &Source, format: Format, screen: Screen<'_>) -> anyhow::Result<()> {
         let kind = self.kind.0;
         let mut reader = source.read(1, Scope::namespace(&self.name.namespace)).await?;
         let (mut names, mut world, mut found) = (Names::default(), World::default(), false);

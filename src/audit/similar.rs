@@ -2,7 +2,7 @@
 
 /// The names nearest to a wanted one, collected from any number of offers.
 #[derive(Debug)]
-pub struct Similar {
+pub(super) struct Similar {
     wanted: String,
     /// Distance and name, nearest first.
     nearest: Vec<(usize, String)>,
@@ -14,12 +14,12 @@ impl Similar {
 
     /// Looks for names like `wanted`.
     #[must_use]
-    pub fn to(wanted: String) -> Self {
+    pub(super) fn to(wanted: String) -> Self {
         Self { wanted, nearest: Vec::new(), offered: false }
     }
 
     /// Offers a name that exists.
-    pub fn offer(&mut self, name: String) {
+    pub(super) fn offer(&mut self, name: String) {
         self.offered = true;
         if self.nearest.iter().any(|(_, kept)| *kept == name) {
             return;

@@ -2,28 +2,34 @@
 
 use super::archive;
 use super::entry::Entry;
+use crate::log::{self, Clock, Credentials, Endpoint, Filter, Follow, Log, Patience, Settings};
 use clap::Args;
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use stheno_events::{Aggregate, DcKey, LogId, Time};
+use tokio_util::sync::CancellationToken;
+
+/// How long a reader of history waits for the server's next word: a command that hangs explains nothing.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// Which log is read.
 #[derive(Debug, Clone, Args)]
 pub struct SourceArgs {
     /// Read an exported log instead of NATS.
-    #[arg(long, value_name = "FILE", env = "STHENO_FILE", conflicts_with_all = ["nats_url", "data_dir"])]
+    #[arg(long, global = true, value_name = "FILE", env = "STHENO_FILE")]
     pub file: Option<PathBuf>,
     /// The NATS server; without it the private one of the data folder is used.
-    #[arg(long, value_name = "URL", env = "STHENO_NATS_URL")]
+    #[arg(long, global = true, value_name = "URL", env = "STHENO_NATS_URL")]
     pub nats_url: Option<String>,
     /// Credentials file for the NATS server.
-    #[arg(long, value_name = "FILE", env = "STHENO_NATS_CREDS", requires = "nats_url")]
+    #[arg(long, global = true, value_name = "FILE", env = "STHENO_NATS_CREDS")]
     pub nats_creds: Option<PathBuf>,
     /// The stream that holds the log.
-    #[arg(long, value_name = "NAME", env = "STHENO_STREAM", default_value = "STHENO")]
+    #[arg(long, global = true, value_name = "NAME", env = "STHENO_STREAM", default_value = "STHENO")]
     pub stream: String,
     /// Where the private server keeps its store; the user's state folder by default.
-    #[arg(long, value_name = "DIR", env = "STHENO_DATA_DIR", conflicts_with = "nats_url")]
+    #[arg(long, global = true, value_name = "DIR", env = "STHENO_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 }
 
@@ -56,6 +62,15 @@ impl Scope {
         Some(Aggregate::Datacenter(key))
     }
 
+    /// What the server is asked for: at least what is meant.
+    fn filter(&self) -> Filter {
+        match (&self.aggregate(), &self.namespace) {
+            (Some(aggregate), _) => Filter::Aggregates(vec![aggregate.clone()]),
+            (None, Some(namespace)) => Filter::Namespace(namespace.clone()),
+            (None, None) => Filter::All,
+        }
+    }
+
     /// Whether a message belongs to it.
     #[must_use]
     pub fn contains(&self, entry: &Entry) -> bool {
@@ -73,10 +88,48 @@ pub enum Error {
     /// The file is at fault.
     #[error(transparent)]
     File(#[from] archive::Error),
+    /// The log on NATS cannot be opened.
+    #[error(transparent)]
+    Open(#[from] log::settings::Error),
+    /// The log on NATS cannot be read.
+    #[error(transparent)]
+    Read(#[from] log::follow::Error),
+    /// Nothing says where the log is.
+    #[error("there is no log: the data folder {} does not exist; name a log with --nats-url, --data-dir or --file", .0.display())]
+    NoData(PathBuf),
+    /// Nothing says where the data folder is.
+    #[error("there is no log: neither HOME nor XDG_STATE_HOME is set; name a log with --nats-url, --data-dir or --file")]
+    NoHome,
+    /// The server does not answer any more.
+    #[error("NATS went away: nothing came for {} s behind message {after}", SILENCE.as_secs())]
+    Away {
+        /// The last message that came, 0 for none.
+        after: u64,
+    },
+}
+
+impl Error {
+    /// The message at which the log itself is at fault, where that is the reason.
+    #[must_use]
+    pub const fn sequence(&self) -> Option<u64> {
+        match self {
+            Self::File(error) => error.sequence(),
+            Self::Read(log::follow::Error::Gap { from, .. }) => Some(*from),
+            Self::Read(
+                log::follow::Error::Backwards { .. } | log::follow::Error::Recreated(_) | log::follow::Error::Stream(_),
+            )
+            | Self::Open(_)
+            | Self::NoData(_)
+            | Self::NoHome
+            | Self::Away { .. } => None,
+        }
+    }
 }
 
 /// A log that is there to be read.
 pub enum Source {
+    /// A stream on NATS.
+    Nats(Log),
     /// An exported log.
     File {
         /// Where it lies.
@@ -94,15 +147,37 @@ pub enum Source {
 }
 
 impl Source {
-    /// Opens what the options name.
+    /// Opens what the options name. Nothing is created: a stream that is not there is an error.
     ///
     /// # Errors
     /// When it is not there, or is no log.
-    pub async fn open(args: &SourceArgs) -> Result<Self, Error> {
+    pub async fn open(args: &SourceArgs, clock: Clock) -> Result<Self, Error> {
         if let Some(path) = &args.file {
             return Self::file(path.clone());
         }
-        todo!()
+        let endpoint = match &args.nats_url {
+            Some(url) => Endpoint::External {
+                url: url.clone(),
+                credentials: args.nats_creds.clone().map_or(Credentials::None, Credentials::File),
+            },
+            None => {
+                let data_dir = args.data_dir.clone().or_else(state_folder).ok_or(Error::NoHome)?;
+                if !data_dir.is_dir() {
+                    return Err(Error::NoData(data_dir));
+                }
+                Endpoint::Embedded { data_dir, program: None }
+            }
+        };
+        let settings = Settings {
+            endpoint,
+            stream: args.stream.clone(),
+            cluster: None,
+            // Whoever reads takes the log as it is.
+            allow_relaxed: true,
+            clock,
+            patience: Patience::default(),
+        };
+        Ok(Self::Nats(Log::open(settings).await?))
     }
 
     /// Opens an exported log.
@@ -118,8 +193,17 @@ impl Source {
     #[must_use]
     pub fn log(&self) -> &LogId {
         match self {
+            Self::Nats(log) => log.id(),
             Self::File { header, .. } => &header.log,
             Self::Memory { log, .. } => log,
+        }
+    }
+
+    /// Ends the use of the log; of a private server perhaps the last one.
+    pub async fn close(self) {
+        match self {
+            Self::Nats(log) => log.close().await,
+            Self::File { .. } | Self::Memory { .. } => {}
         }
     }
 
@@ -127,8 +211,12 @@ impl Source {
     ///
     /// # Errors
     /// When the file is not there any more.
-    pub fn read(&self, from: u64, scope: Scope) -> Result<Reader, Error> {
+    pub async fn read(&self, from: u64, scope: Scope) -> Result<Reader, Error> {
         let inner = match self {
+            Self::Nats(log) => {
+                let cancel = CancellationToken::new();
+                Inner::Nats(Box::new(log.read(from..=u64::MAX, &scope.filter(), cancel)))
+            }
             Self::File { path, .. } => Inner::File(Box::new(archive::Reader::open(path)?)),
             Self::Memory { log, messages } => {
                 let entries = (1..).zip(messages).map(|(sequence, (subject, stored, payload))| {
@@ -149,6 +237,7 @@ pub struct Reader {
 }
 
 enum Inner {
+    Nats(Box<Follow>),
     File(Box<archive::Reader>),
     Memory(VecDeque<Entry>),
 }
@@ -161,6 +250,16 @@ impl Reader {
     pub async fn next(&mut self) -> Result<Option<Entry>, Error> {
         loop {
             let entry = match &mut self.inner {
+                Inner::Nats(follow) => match tokio::time::timeout(SILENCE, follow.next()).await {
+                    Ok(item) => match item.transpose()? {
+                        Some(item) => match Entry::delivered(item) {
+                            Some(entry) => Some(entry),
+                            None => continue,
+                        },
+                        None => None,
+                    },
+                    Err(_elapsed) => return Err(Error::Away { after: follow.position() }),
+                },
                 Inner::File(reader) => reader.next().transpose()?,
                 Inner::Memory(entries) => entries.pop_front(),
             };
@@ -176,7 +275,14 @@ impl Reader {
     pub fn trailer(&self) -> Option<&archive::Trailer> {
         match &self.inner {
             Inner::File(reader) => reader.trailer(),
-            Inner::Memory(_) => None,
+            Inner::Nats(_) | Inner::Memory(_) => None,
         }
     }
+}
+
+/// The user's state folder, where nothing else is said.
+fn state_folder() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let base = set("XDG_STATE_HOME").map(PathBuf::from);
+    base.or_else(|| set("HOME").map(|home| Path::new(&home).join(".local/state"))).map(|base| base.join("stheno"))
 }

@@ -10,7 +10,7 @@ use stheno_projections::{Datacenter, World};
 
 /// The state of an object of the datacenter `dc`, as `world` has it.
 #[must_use]
-pub fn state(world: &World, dc: Option<&DcKey>, kind: ObjectKind, name: &str, uid: Option<&Uid>) -> String {
+pub(super) fn state(world: &World, dc: Option<&DcKey>, kind: ObjectKind, name: &str, uid: Option<&Uid>) -> String {
     let Some(dc) = dc.and_then(|dc| world.datacenter(dc)) else { return "unknown".into() };
     match kind {
         ObjectKind::MedusaBackupJob => job(dc, uid),

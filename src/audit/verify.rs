@@ -7,7 +7,7 @@ use super::source::{Error as SourceError, Scope, Source};
 use super::text::count;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
-use stheno_events::{Aggregate, Digest, Envelope, Epoch, Event, Fact, Time};
+use stheno_events::{Aggregate, Digest, Envelope, Epoch, Fact, Time};
 use stheno_projections::World;
 
 /// The hash chain, gaps, times that run backwards, illegal transitions.
@@ -254,10 +254,6 @@ impl Verifier {
     /// The answer, once everything was added. A trailer tells what the last messages were.
     #[must_use]
     pub fn finish(mut self, trailer: Option<&Trailer>) -> Report {
-        let head = |aggregate: &Aggregate, trailer: &Trailer, log: &stheno_events::LogId| {
-            trailer.heads.get(&aggregate.filter(log)).copied()
-        };
-        let _ = head;
         let open: Vec<(u64, u64, Digest)> = self
             .chains
             .values()

@@ -1,0 +1,95 @@
+//! The audit replay tool: what the log says happened, read from NATS or from an exported file, changing nothing.
+//!
+//! Each verb is a file. They read messages one at a time ([`source`]), and what they fold they fold with
+//! [`stheno_projections::World::apply`], as the operator does.
+
+pub mod archive;
+pub mod describe;
+pub mod entry;
+mod export;
+mod log;
+pub mod object;
+pub mod output;
+pub mod row;
+pub mod select;
+mod show;
+mod similar;
+pub mod source;
+mod state;
+pub mod text;
+pub mod verify;
+
+pub use entry::Entry;
+pub use source::{Source, SourceArgs};
+
+use crate::log::Clock;
+use output::{Format, Screen};
+use std::io::{self, Write};
+
+/// The audit replay tool: reads the log from NATS or from an exported file.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// How the answer is written.
+    #[arg(short, long, global = true, value_enum, default_value_t, env = "STHENO_OUTPUT")]
+    output: Format,
+}
+
+#[derive(Debug, Clone, clap::Subcommand)]
+enum Verb {
+    /// Events in order.
+    Log(log::Args),
+    /// An object's life: every event that is about it, and the state after each.
+    Show(show::Args),
+    /// The hash chain, gaps, times that run backwards, illegal transitions.
+    Verify(verify::Args),
+    /// Writes the whole log to a file that every verb reads with --file.
+    Export(export::Args),
+}
+
+impl Command {
+    /// Runs the verb against standard output.
+    ///
+    /// # Errors
+    /// With one sentence for the user.
+    pub async fn run(self, clock: Clock) -> anyhow::Result<()> {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let colour = output::colour();
+        let result = self.run_to(clock, &mut out, colour).await;
+        output::quietly(result.and_then(|()| Ok(out.flush()?)))
+    }
+
+    /// Runs the verb, writing to `out`.
+    ///
+    /// # Errors
+    /// With one sentence for the user.
+    pub async fn run_to(self, clock: Clock, out: &mut dyn Write, colour: bool) -> anyhow::Result<()> {
+        let source = Source::open(&self.source, clock.clone()).await?;
+        let result = self.answer(&source, &clock, out, colour).await;
+        source.close().await;
+        result
+    }
+
+    /// Answers from a source that is open already.
+    ///
+    /// # Errors
+    /// With one sentence for the user.
+    pub async fn answer(
+        &self,
+        source: &Source,
+        clock: &Clock,
+        out: &mut dyn Write,
+        colour: bool,
+    ) -> anyhow::Result<()> {
+        let (format, now, screen) = (self.output, clock(), Screen { out, colour });
+        match &self.verb {
+            Verb::Log(args) => args.run(source, format, now, screen).await,
+            Verb::Show(args) => args.run(source, format, screen).await,
+            Verb::Verify(args) => args.run(source, format, screen).await,
+            Verb::Export(args) => args.run(source, format, now, screen).await,
+        }
+    }
+}

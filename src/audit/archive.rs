@@ -222,7 +222,11 @@ impl Writer {
     pub fn create(path: &Path, header: Header) -> Result<Self, Error> {
         let failed = |source| Error::Write { path: path.to_owned(), source };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let part = tempfile::Builder::new().prefix(".export-").tempfile_in(folder).map_err(failed)?;
+        let part = tempfile::Builder::new()
+            .prefix(".export-")
+            .tempfile_in(folder)
+            // Its own words name the temporary file, which nobody asked for.
+            .map_err(|source| failed(source.kind().into()))?;
         let info = FrameInfo::new()
             .block_size(BlockSize::Max256KB)
             .block_mode(BlockMode::Linked)
@@ -285,11 +289,25 @@ impl Writer {
     }
 }
 
+/// The file, which knows whether more was asked for than it holds: the decoder takes a missing end for an end.
+struct Input {
+    file: BufReader<File>,
+    ended: bool,
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.ended |= read == 0 && !buffer.is_empty();
+        Ok(read)
+    }
+}
+
 /// Reads an exported log from its beginning to its end, one message at a time.
 pub struct Reader {
     path: PathBuf,
     header: Header,
-    decoder: FrameDecoder<BufReader<File>>,
+    decoder: FrameDecoder<Input>,
     tally: Tally,
     trailer: Option<Trailer>,
     failed: bool,
@@ -314,7 +332,7 @@ impl Reader {
             Err(error) => return Err(unopened(error)),
         }
         io::Seek::rewind(&mut file).map_err(unopened)?;
-        let mut decoder = FrameDecoder::new(BufReader::new(file));
+        let mut decoder = FrameDecoder::new(Input { file: BufReader::new(file), ended: false });
         let bytes = match next_frame(&mut decoder) {
             Ok(Some(bytes)) => bytes,
             Ok(None) | Err(_) => return Err(Error::Truncated { path: path.to_owned(), after: 0 }),
@@ -390,6 +408,9 @@ impl Reader {
             return Err(Error::Damaged { path, after: last, what });
         }
         let rest = self.decoder.read(&mut [0; 1]);
+        if self.decoder.get_ref().ended {
+            return Err(Error::Truncated { path, after: last });
+        }
         let file_rest = self.decoder.get_mut().read(&mut [0; 1]);
         if !matches!((rest, file_rest), (Ok(0), Ok(0))) {
             return Err(Error::Damaged { path, after: last, what: "something follows its trailer".into() });

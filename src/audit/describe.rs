@@ -133,7 +133,7 @@ fn backup(event: &BackupEvent) -> String {
             format!("{} gave no answer that decides (attempt {}), {doubt}: {}", e.call.pod(), e.attempt, e.error)
         }
         BackupEvent::NodeLost(e) => format!("{} is given up and counts as failed: {}", e.pod, e.reason),
-        BackupEvent::OutcomeDecided(e) => format!("all nodes have ended, the outcome is {}: {}", outcome(e.outcome), e.message),
+        BackupEvent::OutcomeDecided(e) => format!("the outcome is decided, {}: {}", outcome(e.outcome), e.message),
         BackupEvent::Summarised(e) => format!(
             "the bucket holds {} of {}, {}, {}",
             e.finished_nodes,

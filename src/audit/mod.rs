@@ -4,12 +4,16 @@
 //! [`stheno_projections::World::apply`], as the operator does.
 
 pub mod archive;
+mod at;
+pub mod catalogue;
 pub mod describe;
 pub mod entry;
 mod export;
 mod log;
+mod manifest;
 pub mod object;
 pub mod output;
+pub mod replay;
 pub mod row;
 pub mod select;
 mod show;
@@ -34,8 +38,8 @@ pub struct Command {
     #[command(flatten)]
     source: SourceArgs,
     /// How the answer is written.
-    #[arg(short, long, global = true, value_enum, default_value_t, env = "STHENO_OUTPUT")]
-    output: Format,
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", env = "STHENO_OUTPUT")]
+    output: Option<Format>,
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -44,6 +48,8 @@ enum Verb {
     Log(log::Args),
     /// An object's life: every event that is about it, and the state after each.
     Show(show::Args),
+    /// The projected objects as they stood at a point: YAML, or a table where a kind is named.
+    At(at::Args),
     /// The hash chain, gaps, times that run backwards, illegal transitions.
     Verify(verify::Args),
     /// Writes the whole log to a file that every verb reads with --file.
@@ -84,10 +90,11 @@ impl Command {
         out: &mut dyn Write,
         colour: bool,
     ) -> anyhow::Result<()> {
-        let (format, now, screen) = (self.output, clock(), Screen { out, colour });
+        let (format, now, screen) = (self.output.unwrap_or_default(), clock(), Screen { out, colour });
         match &self.verb {
             Verb::Log(args) => args.run(source, format, now, screen).await,
             Verb::Show(args) => args.run(source, format, screen).await,
+            Verb::At(args) => args.run(source, self.output, now, screen).await,
             Verb::Verify(args) => args.run(source, format, screen).await,
             Verb::Export(args) => args.run(source, format, now, screen).await,
         }

@@ -8,7 +8,7 @@ use super::source::{Scope, Source};
 use super::state::state;
 use super::text::{Cell, Table, plain};
 use serde::Serialize;
-use stheno_events::observed::ObjectKind;
+use stheno_events::Fact;
 use stheno_projections::World;
 
 /// An object's life: every event that is about it, and the state after each.
@@ -28,7 +28,7 @@ pub(super) struct Args {
 struct WithState<'a> {
     #[serde(flatten)]
     view: View<'a>,
-    /// The object's state behind the message, short.
+    /// The object's state behind the event, short.
     state: &'a str,
 }
 
@@ -43,7 +43,6 @@ impl Args {
     /// # Errors
     /// When the log cannot be read, or never met the object.
     pub(super) async fn run(&self, source: &Source, format: Format, screen: Screen<'_>) -> anyhow::Result<()> {
-        let kind = self.kind.0;
         let mut reader = source.read(1, Scope::namespace(&self.name.namespace)).await?;
         let (mut names, mut world, mut found) = (Names::default(), World::default(), false);
         let mut output = match format {
@@ -56,22 +55,29 @@ impl Args {
             Format::Json | Format::Yaml => Output::List(List::new(screen.out, format)),
         };
         while let Some(entry) = reader.next().await? {
-            entry.fold(entry.digest(), &mut world);
             let rows = rows(&entry, &mut names);
-            let concerned: Vec<&Row<'_>> = rows.iter().filter(|row| self.uid_in(kind, row).is_some()).collect();
-            found |= !concerned.is_empty();
-            for row in concerned {
-                let uid = self.uid_in(kind, row).flatten();
-                let state = state(&world, row.entry.datacenter(), kind, &self.name.name, uid);
-                match &mut output {
-                    Output::Table(table) => table.row(cells(row, &state))?,
-                    Output::List(list) => list.item(&WithState { view: row.view(), state: &state })?,
+            if rows.iter().any(|row| self.uid_in(row).is_some()) {
+                found = true;
+                // The state behind each fact; the world takes the message as a whole, as the operator does.
+                let known = entry.datacenter().and_then(|key| world.datacenter(key));
+                let mut dc = known.cloned().unwrap_or_default();
+                for row in &rows {
+                    if let Some(Fact::Known(event)) = row.fact {
+                        dc.fold(event, entry.at());
+                    }
+                    let Some(uid) = self.uid_in(row) else { continue };
+                    let state = state(&dc, self.kind.0, &self.name.name, uid);
+                    match &mut output {
+                        Output::Table(table) => table.row(cells(row, &state))?,
+                        Output::List(list) => list.item(&WithState { view: row.view(), state: &state })?,
+                    }
                 }
             }
+            entry.fold(entry.digest(), &mut world);
         }
         if !found {
             let hint = self.similar(source).await?;
-            anyhow::bail!("the log has never met {} {}{hint}", kind.as_str(), self.name);
+            anyhow::bail!("the log has never met {} {}{hint}", self.kind.0.as_str(), self.name);
         }
         match output {
             Output::Table(mut table) => table.settle()?,
@@ -81,11 +87,11 @@ impl Args {
     }
 
     /// The UID by which a row is about the object; none when it is not about it.
-    fn uid_in<'r>(&self, kind: ObjectKind, row: &'r Row<'_>) -> Option<Option<&'r stheno_events::Uid>> {
+    fn uid_in<'r>(&self, row: &'r Row<'_>) -> Option<Option<&'r stheno_events::Uid>> {
         row.objects
             .iter()
             .find(|object| {
-                object.kind == kind
+                object.kind == self.kind.0
                     && object.namespace == self.name.namespace
                     && object.name.as_ref() == Some(&self.name.name)
             })

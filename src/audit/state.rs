@@ -3,15 +3,14 @@
 use super::describe::{outcome, reason};
 use super::text::count;
 use stheno_events::observed::ObjectKind;
-use stheno_events::{DcKey, PodName, Uid};
+use stheno_events::{PodName, Uid};
 use stheno_projections::backup::{NodeState, Operation, Stage};
 use stheno_projections::datacenter::Object;
-use stheno_projections::{Datacenter, World};
+use stheno_projections::Datacenter;
 
-/// The state of an object of the datacenter `dc`, as `world` has it.
+/// The state of an object of a datacenter.
 #[must_use]
-pub(super) fn state(world: &World, dc: Option<&DcKey>, kind: ObjectKind, name: &str, uid: Option<&Uid>) -> String {
-    let Some(dc) = dc.and_then(|dc| world.datacenter(dc)) else { return "unknown".into() };
+pub(super) fn state(dc: &Datacenter, kind: ObjectKind, name: &str, uid: Option<&Uid>) -> String {
     match kind {
         ObjectKind::MedusaBackupJob => job(dc, uid),
         ObjectKind::MedusaBackup => backup(dc, name),

@@ -1,0 +1,16 @@
+//! The audit tool and the event stream: on messages in memory, on exported files, and on a real nats-server.
+
+#![allow(unreachable_pub, missing_docs, reason = "a test binary has no public interface")]
+
+#[path = "audit/archive.rs"]
+mod archive;
+#[path = "audit/bad_input.rs"]
+mod bad_input;
+#[path = "audit/catalogue.rs"]
+mod catalogue;
+#[path = "audit/history.rs"]
+mod history;
+#[path = "support/story.rs"]
+mod story;
+#[path = "audit/verify.rs"]
+mod verify;

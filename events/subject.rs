@@ -1,6 +1,6 @@
 //! Aggregate -> subject and back: where a message lies in the stream, and the one filter that fences an aggregate.
 
-use crate::DcKey;
+use crate::{DcKey, Digest};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
@@ -10,10 +10,12 @@ use std::fmt::Write as _;
 pub struct LogId(String);
 
 impl LogId {
-    /// The id of the cluster with this kube-system UID: its first eight characters that fit a subject.
+    /// The id of the cluster with this kube-system UID: its first eight characters that fit a subject; of a text that has
+    /// fewer, eight digits of its digest.
     #[must_use]
     pub fn of_cluster(kube_system_uid: &str) -> Self {
-        Self(kube_system_uid.chars().filter(|c| matches!(c, 'a'..='z' | '0'..='9')).take(8).collect())
+        let id: String = kube_system_uid.chars().filter(|c| matches!(c, 'a'..='z' | '0'..='9')).take(8).collect();
+        Self(if id.len() == 8 { id } else { Digest::of(kube_system_uid.as_bytes()).short(8) })
     }
 
     /// The id as it stands in subjects.

@@ -1,3 +1,5 @@
 //! room
 pub mod audit;
 pub mod log;
+pub mod observe;
+pub mod publish;

@@ -1,6 +1,15 @@
 //! The log against a real nats-server, and the log in memory beside it.
 
-#![allow(unreachable_pub, missing_docs, reason = "a test binary has no public interface")]
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test: it ends at the first surprise"
+)]
 
 #[path = "support/conformance.rs"]
 mod conformance;
@@ -15,5 +24,11 @@ mod append;
 mod embedded;
 #[path = "log/fixture.rs"]
 mod fixture;
+#[path = "log/follow.rs"]
+mod follow;
+#[path = "log/opening.rs"]
+mod opening;
+#[path = "log/replicated.rs"]
+mod replicated;
 #[path = "log/same.rs"]
 mod same;

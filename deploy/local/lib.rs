@@ -8,14 +8,19 @@ compile_error!(
     "the ground needs Linux: its processes end with their parent by prctl, and ports are held by abstract sockets"
 );
 
+pub mod apply;
+pub mod cassandra;
+pub mod control_plane;
 pub mod nats;
 pub mod ports;
 pub mod process;
 pub mod provision;
 pub mod run;
+pub mod s3;
 pub mod testing;
 
 mod http;
+mod pki;
 mod progress;
 mod recipes;
 mod toolchain;

@@ -37,14 +37,7 @@ async fn main() -> ExitCode {
 }
 
 async fn provision_all() -> anyhow::Result<()> {
-    let parts = [
-        Part::NatsServer,
-        Part::Etcd,
-        Part::ApiServer,
-        Part::Kubectl,
-        Part::S3,
-        Part::Cassandra41,
-    ];
+    let parts = [Part::NatsServer, Part::Etcd, Part::ApiServer, Part::Kubectl, Part::S3, Part::Cassandra41];
     provision::ensure(&parts).await?;
     Ok(())
 }

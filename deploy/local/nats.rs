@@ -70,26 +70,14 @@ impl Server {
         Ok(server)
     }
 
-    async fn prepare(
-        run: Arc<Run>,
-        name: &str,
-        options: &Options,
-        cluster: &str,
-    ) -> Result<Self, Error> {
-        let program = provision::ensure(&[Part::NatsServer])
-            .await?
-            .path(Part::NatsServer)?
-            .to_owned();
+    async fn prepare(run: Arc<Run>, name: &str, options: &Options, cluster: &str) -> Result<Self, Error> {
+        let program = provision::ensure(&[Part::NatsServer]).await?.path(Part::NatsServer)?.to_owned();
         let (client, monitor) = (Port::take()?, Port::take()?);
         let store = match &options.store_dir {
             Some(folder) => folder.join(name),
             None => run.folder(&format!("{name}-store"))?,
         };
-        let sync = if options.sync_always {
-            "sync_interval: always"
-        } else {
-            ""
-        };
+        let sync = if options.sync_always { "sync_interval: always" } else { "" };
         let config = format!(
             "server_name: {name}\nlisten: \"{}\"\nhttp: \"{}\"\njetstream {{ store_dir: {:?}, {sync} }}\n{cluster}\n{}\n",
             client.address(),
@@ -98,16 +86,7 @@ impl Server {
             options.extra,
         );
         let config = run.file(&format!("{name}.conf"), &config)?;
-        Ok(Self {
-            process: None,
-            name: name.to_owned(),
-            program,
-            config,
-            store,
-            client,
-            monitor,
-            run,
-        })
+        Ok(Self { process: None, name: name.to_owned(), program, config, store, client, monitor, run })
     }
 
     /// Where clients connect.
@@ -145,9 +124,7 @@ impl Server {
         let mut process = self.run.spawn(&self.name, command)?;
         let address = self.client.address();
         let accepts = async || tokio::net::TcpStream::connect(address).await.is_ok();
-        process
-            .until("accepting connections", PATIENCE, accepts)
-            .await?;
+        process.until("accepting connections", PATIENCE, accepts).await?;
         self.process = Some(process);
         Ok(())
     }
@@ -183,17 +160,13 @@ impl Server {
     }
 
     fn running(&mut self) -> Result<&mut Process, Error> {
-        self.process
-            .as_mut()
-            .ok_or_else(|| Error::Stopped(self.name.clone()))
+        self.process.as_mut().ok_or_else(|| Error::Stopped(self.name.clone()))
     }
 
     async fn monitor(&self, path: &str) -> Option<Value> {
         self.process.as_ref()?;
         let asked = http::get(self.monitor.address(), path);
-        let (_, body) = tokio::time::timeout(Duration::from_secs(2), asked)
-            .await
-            .ok()??;
+        let (_, body) = tokio::time::timeout(Duration::from_secs(2), asked).await.ok()??;
         serde_json::from_str(&body).ok()
     }
 }
@@ -208,15 +181,10 @@ impl Cluster {
     /// Starts three servers and waits until they agree on a leader.
     pub async fn launch(run: Arc<Run>, options: &Options) -> Result<Self, Error> {
         let routes = [Port::take()?, Port::take()?, Port::take()?];
-        let list = routes
-            .each_ref()
-            .map(|route| format!("\"nats://{}\"", route.address()))
-            .join(", ");
+        let list = routes.each_ref().map(|route| format!("\"nats://{}\"", route.address())).join(", ");
         let section = |own: &Port| {
             let listen = own.address();
-            format!(
-                "cluster {{ name: stheno, listen: \"{listen}\", no_advertise: true, routes: [{list}] }}"
-            )
+            format!("cluster {{ name: stheno, listen: \"{listen}\", no_advertise: true, routes: [{list}] }}")
         };
         let [first, second, third] = &routes;
         let mut servers = [
@@ -250,12 +218,9 @@ impl Cluster {
                 continue;
             };
             let accounts = seen["account_details"].as_array().into_iter().flatten();
-            let mut streams = accounts
-                .flat_map(|account| account["stream_detail"].as_array().into_iter().flatten());
+            let mut streams = accounts.flat_map(|account| account["stream_detail"].as_array().into_iter().flatten());
             let found = streams.find(|detail| detail["name"] == stream);
-            let leader = found
-                .and_then(|detail| detail["cluster"]["leader"].as_str())
-                .unwrap_or_default();
+            let leader = found.and_then(|detail| detail["cluster"]["leader"].as_str()).unwrap_or_default();
             if let Some(index) = self.servers.iter().position(|server| server.name == leader) {
                 return Some(index);
             }

@@ -15,9 +15,7 @@ pub enum Error {
     #[error("no free port between {} and {} on 127.0.0.1: stop other grounds or servers", PORTS.start, PORTS.end)]
     NoPort,
     /// Every loopback address is taken, or its ports are.
-    #[error(
-        "no address of 127.0.0.2 to 127.0.0.254 has its ports {0:?} free: stop other grounds or servers"
-    )]
+    #[error("no address of 127.0.0.2 to 127.0.0.254 has its ports {0:?} free: stop other grounds or servers")]
     NoAddress(Vec<u16>),
 }
 
@@ -34,16 +32,12 @@ impl Port {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let span = PORTS.end - PORTS.start;
         // Processes begin at different places, so that they rarely meet.
-        let start =
-            u16::try_from(u64::from(std::process::id()) * 97 % u64::from(span)).unwrap_or_default();
+        let start = u16::try_from(u64::from(std::process::id()) * 97 % u64::from(span)).unwrap_or_default();
         (0..span)
             .map(|step| PORTS.start + (start + step) % span)
             .find_map(|number| {
                 let hold = hold(&format!("port-{number}")).ok()?;
-                bindable(ip, number).then_some(Self {
-                    number,
-                    _hold: hold,
-                })
+                bindable(ip, number).then_some(Self { number, _hold: hold })
             })
             .ok_or(Error::NoPort)
     }
@@ -73,10 +67,7 @@ impl Address {
             .map(|last| Ipv4Addr::new(127, 0, 0, last))
             .find_map(|ip| {
                 let hold = hold(&format!("address-{ip}")).ok()?;
-                ports
-                    .iter()
-                    .all(|port| bindable(ip.into(), *port))
-                    .then_some(Self { ip, _hold: hold })
+                ports.iter().all(|port| bindable(ip.into(), *port)).then_some(Self { ip, _hold: hold })
             })
             .ok_or_else(|| Error::NoAddress(ports.to_vec()))
     }
@@ -89,9 +80,7 @@ impl Address {
 
 /// An abstract socket is a lock by name that the kernel lifts with its holder, and leaves no file behind.
 fn hold(name: &str) -> io::Result<UnixListener> {
-    UnixListener::bind_addr(&UnixAddr::from_abstract_name(format!(
-        "stheno-local-{name}"
-    ))?)
+    UnixListener::bind_addr(&UnixAddr::from_abstract_name(format!("stheno-local-{name}"))?)
 }
 
 fn bindable(ip: IpAddr, port: u16) -> bool {
@@ -107,14 +96,7 @@ mod tests {
     #[test]
     fn ports_and_addresses_are_held_until_dropped() {
         let ports: Vec<Port> = (0..50).map(|_| Port::take().unwrap()).collect();
-        assert_eq!(
-            ports
-                .iter()
-                .map(Port::number)
-                .collect::<BTreeSet<_>>()
-                .len(),
-            50
-        );
+        assert_eq!(ports.iter().map(Port::number).collect::<BTreeSet<_>>().len(), 50);
         let first = Address::take(&[9042]).unwrap();
         let second = Address::take(&[9042]).unwrap();
         assert_ne!(first.ip(), second.ip());
@@ -127,9 +109,6 @@ mod tests {
     fn a_port_in_use_is_passed_over() {
         let busy = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).unwrap();
         let port = busy.local_addr().unwrap().port();
-        assert_ne!(
-            Address::take(&[port]).unwrap().ip(),
-            Ipv4Addr::new(127, 0, 0, 2)
-        );
+        assert_ne!(Address::take(&[port]).unwrap().ip(), Ipv4Addr::new(127, 0, 0, 2));
     }
 }

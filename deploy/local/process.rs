@@ -103,28 +103,11 @@ pub struct Process {
 
 impl Process {
     /// Starts `command` with both outputs appended to `log` and nothing to read.
-    pub fn spawn(
-        name: &str,
-        mut command: Command,
-        log: &Path,
-        lifetime: Lifetime,
-    ) -> Result<Self, Error> {
-        let log_error = |source| Error::Log {
-            name: name.to_owned(),
-            path: log.to_owned(),
-            source,
-        };
-        let out = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log)
-            .map_err(log_error)?;
+    pub fn spawn(name: &str, mut command: Command, log: &Path, lifetime: Lifetime) -> Result<Self, Error> {
+        let log_error = |source| Error::Log { name: name.to_owned(), path: log.to_owned(), source };
+        let out = fs::OpenOptions::new().create(true).append(true).open(log).map_err(log_error)?;
         let err = out.try_clone().map_err(log_error)?;
-        command
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err)
-            .process_group(0);
+        command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
         if lifetime == Lifetime::WithParent {
             die_with_parent(&mut command);
         }
@@ -134,12 +117,7 @@ impl Process {
             program,
             source,
         })?;
-        Ok(Self {
-            name: name.to_owned(),
-            log: log.to_owned(),
-            child,
-            left_running: false,
-        })
+        Ok(Self { name: name.to_owned(), log: log.to_owned(), child, left_running: false })
     }
 
     /// The process id, which is also the id of its group.
@@ -210,22 +188,12 @@ impl Process {
         loop {
             if let Some(status) = self.ended() {
                 let (name, what) = (self.name.clone(), what.to_owned());
-                return Err(Error::Ended {
-                    name,
-                    what,
-                    status,
-                    tail: tail(&self.log, TAIL),
-                });
+                return Err(Error::Ended { name, what, status, tail: tail(&self.log, TAIL) });
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let (name, what) = (self.name.clone(), what.to_owned());
-                return Err(Error::Late {
-                    name,
-                    what,
-                    after: patience,
-                    tail: tail(&self.log, TAIL),
-                });
+                return Err(Error::Late { name, what, after: patience, tail: tail(&self.log, TAIL) });
             }
             if tokio::time::timeout(left, probe()).await.unwrap_or(false) {
                 return Ok(());
@@ -271,15 +239,10 @@ pub fn tail(log: &Path, lines: usize) -> String {
     }
     let text = String::from_utf8_lossy(&bytes);
     let all: Vec<&str> = text.lines().collect();
-    all.get(all.len().saturating_sub(lines)..)
-        .unwrap_or_default()
-        .join("\n")
+    all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
 }
 
-#[allow(
-    unsafe_code,
-    reason = "prctl in the child before exec is the only way to end it with a parent that was killed"
-)]
+#[allow(unsafe_code, reason = "prctl in the child before exec is the only way to end it with a parent that was killed")]
 fn die_with_parent(command: &mut Command) {
     let parent = getpid();
     // SAFETY: between fork and exec only two async-signal-safe system calls run, and nothing is allocated.
@@ -287,11 +250,7 @@ fn die_with_parent(command: &mut Command) {
         command.pre_exec(move || {
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
             // The parent may have died before the call above: then nobody would send the signal.
-            if getppid() == parent {
-                Ok(())
-            } else {
-                Err(io::Error::from_raw_os_error(nix::libc::ESRCH))
-            }
+            if getppid() == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(nix::libc::ESRCH)) }
         });
     }
 }

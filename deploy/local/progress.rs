@@ -19,9 +19,7 @@ impl Step {
         let title = title.into();
         let spinner = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
-            if let Ok(style) =
-                ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {wide_msg:.dim}")
-            {
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {wide_msg:.dim}") {
                 bar.set_style(style);
             }
             bar.set_prefix(format!("{title} ({note})"));
@@ -31,11 +29,7 @@ impl Step {
         if spinner.is_none() {
             say(&format!("{title} ({note}) ..."));
         }
-        Self {
-            title,
-            since: Instant::now(),
-            spinner,
-        }
+        Self { title, since: Instant::now(), spinner }
     }
 
     /// What it is at now; shown on a terminal only.

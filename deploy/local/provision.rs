@@ -83,10 +83,7 @@ pub struct Parts(BTreeMap<Part, PathBuf>);
 impl Parts {
     /// The program of a part, or for Cassandra the folder of its jars.
     pub fn path(&self, part: Part) -> Result<&Path, Error> {
-        self.0
-            .get(&part)
-            .map(PathBuf::as_path)
-            .ok_or(Error::NotAsked(part))
+        self.0.get(&part).map(PathBuf::as_path).ok_or(Error::NotAsked(part))
     }
 }
 
@@ -111,11 +108,7 @@ pub async fn ensure_in(cache: &Path, parts: &[Part]) -> Result<Parts, Error> {
 
 /// `STHENO_CACHE`, else `stheno` in the user's cache folder.
 pub fn cache_folder() -> Result<PathBuf, Error> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("STHENO_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("stheno")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/stheno")))
@@ -134,19 +127,11 @@ async fn one(cache: &Path, recipe: &Recipe) -> Result<PathBuf, Error> {
     }
     let locks = cache.join("locks");
     fs::create_dir_all(&locks).map_err(at(&locks))?;
-    let _part = wait_for(
-        &locks.join(recipe.name),
-        &format!("another process is building {}", recipe.name),
-    )
-    .await?;
+    let _part = wait_for(&locks.join(recipe.name), &format!("another process is building {}", recipe.name)).await?;
     if complete() {
         return Ok(answer);
     }
-    let _build = wait_for(
-        &locks.join("build"),
-        &format!("{} waits for another build", recipe.name),
-    )
-    .await?;
+    let _build = wait_for(&locks.join("build"), &format!("{} waits for another build", recipe.name)).await?;
     remove_remains(cache, recipe, &entry)?;
     let built = build(cache, recipe).await?;
     fs::rename(built.path().join("out"), &entry).map_err(at(&entry))?;
@@ -176,19 +161,11 @@ async fn wait_for(lock: &Path, why: &str) -> Result<Flock<File>, Error> {
 /// What a killed builder left, and an entry that somebody emptied. Nobody else works on this part: we hold its lock.
 fn remove_remains(cache: &Path, recipe: &Recipe, entry: &Path) -> Result<(), Error> {
     for remains in fs::read_dir(cache).map_err(at(cache))?.flatten() {
-        if remains
-            .file_name()
-            .to_string_lossy()
-            .starts_with(&workplace(recipe))
-        {
+        if remains.file_name().to_string_lossy().starts_with(&workplace(recipe)) {
             fs::remove_dir_all(remains.path()).map_err(at(&remains.path()))?;
         }
     }
-    if entry.exists() {
-        fs::remove_dir_all(entry).map_err(at(entry))
-    } else {
-        Ok(())
-    }
+    if entry.exists() { fs::remove_dir_all(entry).map_err(at(entry)) } else { Ok(()) }
 }
 
 fn workplace(recipe: &Recipe) -> String {
@@ -197,27 +174,15 @@ fn workplace(recipe: &Recipe) -> String {
 
 /// Builds into the folder `out` of a new folder beside the cache entries.
 async fn build(cache: &Path, recipe: &Recipe) -> Result<TempDir, Error> {
-    let &Recipe {
-        name,
-        version,
-        file,
-        usually,
-        ..
-    } = recipe;
-    let place = tempfile::Builder::new()
-        .prefix(&workplace(recipe))
-        .tempdir_in(cache)
-        .map_err(at(cache))?;
+    let &Recipe { name, version, file, usually, .. } = recipe;
+    let place = tempfile::Builder::new().prefix(&workplace(recipe)).tempdir_in(cache).map_err(at(cache))?;
     let out = place.path().join("out");
     fs::create_dir(&out).map_err(at(&out))?;
     let command = builder(recipe, place.path(), &out)?;
 
     let log = cache.join("locks").join(format!("{name}.log"));
     File::create(&log).map_err(at(&log))?;
-    let step = Step::begin(
-        format!("building {name} {version}"),
-        &format!("usually {usually} on two cores, once"),
-    );
+    let step = Step::begin(format!("building {name} {version}"), &format!("usually {usually} on two cores, once"));
     let mut process = Process::spawn(name, command, &log, Lifetime::WithParent)?;
     let status = loop {
         match process.ended() {
@@ -225,34 +190,20 @@ async fn build(cache: &Path, recipe: &Recipe) -> Result<TempDir, Error> {
             None => {
                 let said = process::tail(&log, usize::MAX);
                 let last = said.lines().last().unwrap_or_default();
-                step.detail(&format!(
-                    "{} lines of output, now: {last}",
-                    said.lines().count()
-                ));
+                step.detail(&format!("{} lines of output, now: {last}", said.lines().count()));
                 tokio::time::sleep(LOOK).await;
             }
         }
     };
     if !status.success() {
-        return Err(Error::Build {
-            name,
-            version,
-            status,
-            tail: process::tail(&log, TAIL),
-            log,
-        });
+        return Err(Error::Build { name, version, status, tail: process::tail(&log, TAIL), log });
     }
     let made = out.join(file);
     match File::open(&made) {
         // On the disk before the rename: after a power cut a whole name must not stand for an empty file.
         Ok(made_file) => made_file.sync_all().map_err(at(&made))?,
         Err(_) => {
-            return Err(Error::Nothing {
-                name,
-                version,
-                file,
-                log,
-            });
+            return Err(Error::Nothing { name, version, file, log });
         }
     }
     step.done();
@@ -260,15 +211,9 @@ async fn build(cache: &Path, recipe: &Recipe) -> Result<TempDir, Error> {
 }
 
 fn builder(recipe: &Recipe, place: &Path, out: &Path) -> Result<Command, Error> {
-    let write =
-        |name: &str, text: &str| fs::write(place.join(name), text).map_err(at(&place.join(name)));
+    let write = |name: &str, text: &str| fs::write(place.join(name), text).map_err(at(&place.join(name)));
     match recipe.source {
-        Source::Go {
-            go_mod,
-            go_sum,
-            package,
-            ldflags,
-        } => {
+        Source::Go { go_mod, go_sum, package, ldflags } => {
             write("go.mod", go_mod)?;
             write("go.sum", go_sum)?;
             let mut command = toolchain::go(place, recipe.name)?;
@@ -281,9 +226,7 @@ fn builder(recipe: &Recipe, place: &Path, out: &Path) -> Result<Command, Error> 
         Source::Maven { pom } => {
             write("pom.xml", pom)?;
             let mut command = toolchain::maven(place, recipe.name)?;
-            command
-                .arg("dependency:copy-dependencies")
-                .arg(format!("-DoutputDirectory={}", out.display()));
+            command.arg("dependency:copy-dependencies").arg(format!("-DoutputDirectory={}", out.display()));
             Ok(command)
         }
     }

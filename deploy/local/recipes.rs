@@ -20,12 +20,7 @@ pub enum Part {
 /// How a part is made.
 pub(crate) enum Source {
     /// `go build` of one package of the module that these two files lock.
-    Go {
-        go_mod: &'static str,
-        go_sum: &'static str,
-        package: &'static str,
-        ldflags: &'static str,
-    },
+    Go { go_mod: &'static str, go_sum: &'static str, package: &'static str, ldflags: &'static str },
     /// Maven copies what this file depends on.
     Maven { pom: &'static str },
 }
@@ -115,9 +110,7 @@ impl Part {
                 version: "4.1.9",
                 file: "cassandra-all-4.1.9.jar",
                 usually: "ten seconds",
-                source: Source::Maven {
-                    pom: include_str!("parts/cassandra41/pom.xml"),
-                },
+                source: Source::Maven { pom: include_str!("parts/cassandra41/pom.xml") },
             },
         }
     }

@@ -49,25 +49,13 @@ impl Run {
             let path = path.to_owned();
             move |source| Error { path, source }
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&base)
-            .map_err(at(&base))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&base).map_err(at(&base))?;
         // Held over creating and sweeping, so that a sweeper never meets a folder whose owner has not locked it yet.
         let _base_lock = lock(&base.join("lock"), FlockArg::LockExclusive).map_err(at(&base))?;
         sweep(&base);
-        let path = tempfile::Builder::new()
-            .prefix(&format!("{kind}-"))
-            .tempdir_in(&base)
-            .map_err(at(&base))?
-            .keep();
+        let path = tempfile::Builder::new().prefix(&format!("{kind}-")).tempdir_in(&base).map_err(at(&base))?.keep();
         let lock = lock(&path.join("lock"), FlockArg::LockExclusiveNonblock).map_err(at(&path))?;
-        Ok(Self {
-            path,
-            lifetime,
-            _lock: lock,
-        })
+        Ok(Self { path, lifetime, _lock: lock })
     }
 
     /// The folder.
@@ -78,31 +66,20 @@ impl Run {
     /// Makes and returns a folder inside.
     pub fn folder(&self, name: &str) -> Result<PathBuf, Error> {
         let path = self.path.join(name);
-        fs::create_dir_all(&path).map_err(|source| Error {
-            path: path.clone(),
-            source,
-        })?;
+        fs::create_dir_all(&path).map_err(|source| Error { path: path.clone(), source })?;
         Ok(path)
     }
 
     /// Writes a file inside and returns its path.
     pub fn file(&self, name: &str, content: &str) -> Result<PathBuf, Error> {
         let path = self.path.join(name);
-        fs::write(&path, content).map_err(|source| Error {
-            path: path.clone(),
-            source,
-        })?;
+        fs::write(&path, content).map_err(|source| Error { path: path.clone(), source })?;
         Ok(path)
     }
 
     /// Starts a process whose log is `<name>.log` in this folder.
     pub fn spawn(&self, name: &str, command: Command) -> Result<Process, process::Error> {
-        Process::spawn(
-            name,
-            command,
-            &self.path.join(format!("{name}.log")),
-            self.lifetime,
-        )
+        Process::spawn(name, command, &self.path.join(format!("{name}.log")), self.lifetime)
     }
 }
 
@@ -110,11 +87,7 @@ impl Drop for Run {
     fn drop(&mut self) {
         if std::thread::panicking() {
             use std::io::Write as _;
-            let _ = writeln!(
-                io::stderr(),
-                "the logs of the processes are in {}",
-                self.path.display()
-            );
+            let _ = writeln!(io::stderr(), "the logs of the processes are in {}", self.path.display());
         } else {
             let _ = fs::remove_dir_all(&self.path);
         }
@@ -127,11 +100,7 @@ pub(crate) fn base() -> PathBuf {
 }
 
 pub(crate) fn lock(path: &Path, how: FlockArg) -> io::Result<Flock<File>> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)?;
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
     Flock::lock(file, how).map_err(|(_, error)| error.into())
 }
 
@@ -140,11 +109,7 @@ fn sweep(base: &Path) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let path = entry.path();
         let ours = entry.file_name().to_string_lossy().starts_with("run-");
-        let age = entry
-            .metadata()
-            .and_then(|meta| meta.modified())
-            .ok()
-            .and_then(|time| time.elapsed().ok());
+        let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
         let old = age.is_some_and(|age| age > KEEP_REMAINS);
         if ours && old && lock(&path.join("lock"), FlockArg::LockExclusiveNonblock).is_ok() {
             let _ = fs::remove_dir_all(&path);

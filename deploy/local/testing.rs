@@ -16,8 +16,11 @@
 
 use std::sync::Arc;
 
+use crate::cassandra::{self, Cassandra};
+use crate::control_plane::{self, ControlPlane};
 use crate::nats;
 use crate::run::Run;
+use crate::s3::{self, S3};
 
 /// One nats-server with JetStream.
 pub async fn nats() -> Result<nats::Server, nats::Error> {
@@ -37,4 +40,26 @@ pub async fn nats_cluster() -> Result<nats::Cluster, nats::Error> {
 /// Three nats-servers, configured.
 pub async fn nats_cluster_with(options: &nats::Options) -> Result<nats::Cluster, nats::Error> {
     nats::Cluster::launch(Arc::new(Run::temporary()?), options).await
+}
+
+/// etcd and an API server that has CassandraDatacenters.
+pub async fn control_plane() -> Result<ControlPlane, control_plane::Error> {
+    let control_plane = ControlPlane::launch(Arc::new(Run::temporary()?)).await?;
+    control_plane.ensure_datacenter_kind().await?;
+    Ok(control_plane)
+}
+
+/// One Cassandra node.
+pub async fn cassandra() -> Result<Cassandra, cassandra::Error> {
+    cassandra_with(&cassandra::Options::default()).await
+}
+
+/// One Cassandra node, configured.
+pub async fn cassandra_with(options: &cassandra::Options) -> Result<Cassandra, cassandra::Error> {
+    Cassandra::launch(Arc::new(Run::temporary()?), options).await
+}
+
+/// An S3 server without buckets.
+pub async fn s3() -> Result<S3, s3::Error> {
+    S3::launch(Arc::new(Run::temporary()?)).await
 }

@@ -32,9 +32,7 @@ pub enum Error {
         needed_for: String,
     },
     /// No Maven.
-    #[error(
-        "Maven is needed to fetch {needed_for}, and no `mvn` on PATH works: install it and run this again"
-    )]
+    #[error("Maven is needed to fetch {needed_for}, and no `mvn` on PATH works: install it and run this again")]
     Maven {
         /// What was to be fetched.
         needed_for: String,
@@ -46,27 +44,17 @@ pub enum Error {
 
 /// A `go` command for the module in `folder`, after a look at its version.
 pub(crate) fn go(folder: &Path, needed_for: &str) -> Result<Command, Error> {
-    let fault = |found: String| Error::Go {
-        needed_for: needed_for.to_owned(),
-        found,
-    };
+    let fault = |found: String| Error::Go { needed_for: needed_for.to_owned(), found };
     // Inside the module, so that a toolchain that Go would fetch for it (GOTOOLCHAIN=auto) counts.
-    let output = go_command(folder)
-        .args(["env", "GOVERSION"])
-        .stdin(Stdio::null())
-        .output();
+    let output = go_command(folder).args(["env", "GOVERSION"]).stdin(Stdio::null()).output();
     let output = output.map_err(|error| {
         fault(match error.kind() == io::ErrorKind::NotFound {
             true => "no `go` is on PATH".to_owned(),
             false => format!("the `go` on PATH does not start ({error})"),
         })
     })?;
-    let said = String::from_utf8_lossy(if output.status.success() {
-        &output.stdout
-    } else {
-        &output.stderr
-    })
-    .into_owned();
+    let said =
+        String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr }).into_owned();
     match go_version(&said) {
         Some(version) if output.status.success() && version >= GO => Ok(go_command(folder)),
         _ => Err(fault(format!("the one on PATH says `{}`", said.trim()))),
@@ -76,103 +64,64 @@ pub(crate) fn go(folder: &Path, needed_for: &str) -> Result<Command, Error> {
 /// Nothing of the user's Go settings may change what is built; where modules come from stays theirs.
 fn go_command(folder: &Path) -> Command {
     let mut command = Command::new("go");
-    command
-        .current_dir(folder)
-        .env("CGO_ENABLED", "0")
-        .env("GOWORK", "off")
-        .env("GOFLAGS", "-mod=readonly");
-    command
-        .env_remove("GOOS")
-        .env_remove("GOARCH")
-        .env_remove("GOBIN");
+    command.current_dir(folder).env("CGO_ENABLED", "0").env("GOWORK", "off").env("GOFLAGS", "-mod=readonly");
+    command.env_remove("GOOS").env_remove("GOARCH").env_remove("GOBIN");
     command
 }
 
 fn go_version(said: &str) -> Option<(u32, u32)> {
-    let mut numbers = said
-        .split("go1.")
-        .nth(1)?
-        .split(|c: char| !c.is_ascii_digit());
+    let mut numbers = said.split("go1.").nth(1)?.split(|c: char| !c.is_ascii_digit());
     Some((1, numbers.next()?.parse().ok()?))
 }
 
 /// The `java` of a JDK 17: that of JAVA_HOME, of PATH, or one of /usr/lib/jvm.
 pub fn java(needed_for: &str) -> Result<PathBuf, Error> {
     let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
-    let installed = std::fs::read_dir("/usr/lib/jvm")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let mut candidates: Vec<PathBuf> = installed
-        .map(|entry| entry.path().join("bin/java"))
-        .collect();
+    let installed = std::fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten();
+    let mut candidates: Vec<PathBuf> = installed.map(|entry| entry.path().join("bin/java")).collect();
     candidates.sort();
     home.into_iter()
         .chain(on_path("java"))
         .chain(candidates)
         .find(|java| java_version(java) == Some(JAVA))
-        .ok_or_else(|| Error::Java {
-            needed_for: needed_for.to_owned(),
-        })
+        .ok_or_else(|| Error::Java { needed_for: needed_for.to_owned() })
 }
 
 fn java_version(java: &Path) -> Option<u32> {
-    let output = Command::new(java)
-        .arg("-version")
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new(java).arg("-version").stdin(Stdio::null()).output().ok()?;
     // `openjdk version "17.0.15" 2025-04-15`, on stderr.
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    said.split('"')
-        .nth(1)?
-        .split(['.', '-', '+'])
-        .next()?
-        .parse()
-        .ok()
+    said.split('"').nth(1)?.split(['.', '-', '+']).next()?.parse().ok()
 }
 
 /// A quiet `mvn` command that runs on the Java found by [`java`].
 pub(crate) fn maven(folder: &Path, needed_for: &str) -> Result<Command, Error> {
     let java = java(needed_for)?;
     let mut command = Command::new("mvn");
-    command
-        .current_dir(folder)
-        .args(["--batch-mode", "--quiet", "--no-transfer-progress"]);
+    command.current_dir(folder).args(["--batch-mode", "--quiet", "--no-transfer-progress"]);
     if let Some(home) = java.parent().and_then(Path::parent) {
         command.env("JAVA_HOME", home);
     }
     let mut version = Command::new("mvn");
-    version
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    version.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     match version.status() {
         Ok(status) if status.success() => Ok(command),
-        Ok(status) => Err(Error::Maven {
-            needed_for: needed_for.to_owned(),
-            source: io::Error::other(format!("mvn: {status}")),
-        }),
-        Err(source) => Err(Error::Maven {
-            needed_for: needed_for.to_owned(),
-            source,
-        }),
+        Ok(status) => {
+            Err(Error::Maven { needed_for: needed_for.to_owned(), source: io::Error::other(format!("mvn: {status}")) })
+        }
+        Err(source) => Err(Error::Maven { needed_for: needed_for.to_owned(), source }),
     }
 }
 
 /// The first executable file of that name on PATH.
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|file| is_executable(file))
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| is_executable(file))
 }
 
 pub(crate) fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    file.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]

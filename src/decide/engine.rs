@@ -14,6 +14,7 @@ use stheno_events::backup::NodeProgress;
 use stheno_events::envelope::DecodeError;
 use stheno_events::observed::{Gap, Gone, ObjectKind, Observable, Unobservable};
 use stheno_events::{Aggregate, DcKey, Digest, Envelope, Epoch, Event, EventId, PodName, Process, Time, Uid};
+use stheno_projections::datacenter::Object;
 use stheno_projections::{Message, Touched, World};
 
 /// Who this process is.
@@ -339,6 +340,28 @@ impl Engine {
             } else {
                 room.outcomes.push(event);
             }
+        }
+    }
+
+    /// What publishing found out and no claimed effect reports: that a MedusaBackup was created, or was there before.
+    /// Dropped unless this process leads and the log still waits for it; the next attempt to create it says it again.
+    pub fn published(&mut self, key: &DcKey, event: Event) {
+        use stheno_events::backup::Event as Backup;
+        let Event::Backup(Backup::ObjectCreated(created)) = &event else { return };
+        let wanted = self.world.datacenter(key).is_some_and(|dc| {
+            dc.operation(&created.job).is_some_and(|operation| {
+                dc.backups.get(&operation.request.meta.name).is_some_and(|backup| {
+                    backup.operation.as_ref() == Some(&created.job) && backup.object == Object::Wanted
+                })
+            })
+        });
+        if !self.leads() || !wanted {
+            return;
+        }
+        let room = self.rooms.entry(key.clone()).or_default();
+        if !room.outcomes.contains(&event) {
+            room.outcomes.push(event);
+            room.dirty = true;
         }
     }
 

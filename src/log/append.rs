@@ -56,6 +56,16 @@ pub enum Error {
         /// The server's words.
         description: String,
     },
+    /// A disk or a limit is exhausted.
+    #[error(
+        "the NATS server has no room for the message (error {code}: {description}): free space on its disk or raise its limits"
+    )]
+    Full {
+        /// The JetStream error code.
+        code: u64,
+        /// The server's words.
+        description: String,
+    },
     /// The envelope has no encoding.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -290,6 +300,8 @@ impl Log {
             // A message for the same filter, or with the same id, is in flight on a replicated stream; an unavailable
             // cluster may have accepted what it does not acknowledge.
             10164 | 10158 | 10008 | 10009 => Ok(Outcome::Indeterminate),
+            // Resources, storage, store failed.
+            10002 | 10023 | 10028 | 10047 | 10077 => Err(Error::Full { code, description }),
             code => Err(Error::Refused { code, description }),
         }
     }

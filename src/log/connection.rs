@@ -116,7 +116,7 @@ pub async fn connect(
     let (state, link) = watch::channel(Link { up: true, losses: 0 });
     let mut pause = Duration::from_millis(50);
     loop {
-        let options = with_credentials(credentials).await?;
+        let options = with_credentials(credentials, &addresses).await?;
         let attempt = configure(options, patience, state.clone()).connect(addresses.as_slice());
         let left = deadline.saturating_duration_since(Instant::now());
         let error = match tokio::time::timeout(left.max(Duration::from_millis(100)), attempt).await {
@@ -143,9 +143,19 @@ pub async fn connect(
     }
 }
 
-async fn with_credentials(credentials: &Credentials) -> Result<ConnectOptions, Error> {
+async fn with_credentials(
+    credentials: &Credentials,
+    addresses: &[async_nats::ServerAddr],
+) -> Result<ConnectOptions, Error> {
     match credentials {
-        Credentials::None => Ok(ConnectOptions::new()),
+        // async-nats takes no notice of what a URL says before the @.
+        Credentials::None => Ok(match addresses.iter().find_map(|one| Some((one.username()?, one.password()))) {
+            Some((user, Some(password))) => {
+                ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
+            }
+            Some((token, None)) => ConnectOptions::with_token(token.to_owned()),
+            None => ConnectOptions::new(),
+        }),
         Credentials::Token(token) => Ok(ConnectOptions::with_token(token.clone())),
         Credentials::File(path) => ConnectOptions::with_credentials_file(path)
             .await

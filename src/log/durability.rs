@@ -126,10 +126,11 @@ pub(super) fn reasons(version: &str, info: &Info, account: Option<&Account>, emb
         }
     }
     let account_limit = account.and_then(|account| account.limits.max_storage.map(|limit| (account.storage, limit)));
-    if let Some((used, limit)) = account_limit.and_then(|(used, limit)| Some((used, u64::try_from(limit).ok()?))) {
-        if limit > 0 && is_near(used, limit) {
-            reasons.push(Reason::NearLimit { what: "the account's storage", used, limit });
-        }
+    if let Some((used, limit)) = account_limit.and_then(|(used, limit)| Some((used, u64::try_from(limit).ok()?)))
+        && limit > 0
+        && is_near(used, limit)
+    {
+        reasons.push(Reason::NearLimit { what: "the account's storage", used, limit });
     }
     match config.num_replicas {
         0 | 1 if clustered => reasons.push(Reason::FewReplicas(1)),

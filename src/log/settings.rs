@@ -211,6 +211,7 @@ impl Opening<'_> {
             if Instant::now() >= deadline {
                 return Err(match error {
                     Some(stream::Error::Request(_)) | None => Error::NoJetStream { url: self.url.clone() },
+                    Some(error) if error.is_disabled() => Error::NoJetStream { url: self.url.clone() },
                     Some(error) => error.into(),
                 });
             }
@@ -248,14 +249,14 @@ impl Opening<'_> {
     async fn claimed(&self, info: Info, cluster: &Uid) -> Result<Info, Error> {
         let stream = || self.settings.stream.clone();
         let not_ours = |what: String| Error::NotOurs { stream: stream(), what };
-        if let Some(found) = info.config.metadata.get(CLUSTER_UID) {
-            if found != cluster.as_str() {
-                return Err(Error::OtherCluster {
-                    stream: stream(),
-                    found: Uid::from(found.as_str()),
-                    ours: cluster.clone(),
-                });
-            }
+        if let Some(found) = info.config.metadata.get(CLUSTER_UID)
+            && found != cluster.as_str()
+        {
+            return Err(Error::OtherCluster {
+                stream: stream(),
+                found: Uid::from(found.as_str()),
+                ours: cluster.clone(),
+            });
         }
         let ours = subject::all(&LogId::of_cluster(cluster.as_str()));
         if info.config.subjects != [ours.as_str()] {

@@ -136,10 +136,10 @@ impl Snapshots {
         let Ok(mut objects) = bucket.list().await else { return Vec::new() };
         let mut found = Vec::new();
         while let Some(object) = objects.next().await {
-            if let Ok(object) = object {
-                if let Some(meta) = self.parse(&object) {
-                    found.push((object.name, meta));
-                }
+            if let Ok(object) = object
+                && let Some(meta) = self.parse(&object)
+            {
+                found.push((object.name, meta));
             }
         }
         found.sort_by_key(|(_, meta)| meta.sequence);
@@ -151,10 +151,10 @@ impl Snapshots {
         let metas: Vec<&Meta> = all.iter().map(|(_, meta)| meta).collect();
         let kept = kept(&metas);
         for (name, meta) in &all {
-            if !kept.contains(&meta.sequence) {
-                if let Err(error) = bucket.delete(name).await {
-                    tracing::warn!(%error, name, "an old snapshot cannot be deleted");
-                }
+            if !kept.contains(&meta.sequence)
+                && let Err(error) = bucket.delete(name).await
+            {
+                tracing::warn!(%error, name, "an old snapshot cannot be deleted");
             }
         }
     }

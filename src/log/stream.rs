@@ -70,6 +70,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether JetStream is off, for the server or for our account.
+    pub(super) fn is_disabled(&self) -> bool {
+        matches!(self, Self::Refused { answer, .. } if matches!(
+            answer.error_code(),
+            ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT | ErrorCode::JETSTREAM_NOT_ENABLED
+        ))
+    }
+
     /// Whether it may go away by itself.
     #[must_use]
     pub fn is_passing(&self) -> bool {

@@ -1,10 +1,6 @@
 //! The NATS servers of the ground: a store that outlives a kill, and a cluster that outlives its leader.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking, in its helpers too"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -13,9 +9,7 @@ use async_nats::jetstream::{self, stream};
 use stheno_local::testing;
 
 async fn stream(url: &str, replicas: usize) -> jetstream::Context {
-    let client = async_nats::connect(url.split(',').collect::<Vec<_>>())
-        .await
-        .unwrap();
+    let client = async_nats::connect(url.split(',').collect::<Vec<_>>()).await.unwrap();
     let context = jetstream::new(client);
     let config = stream::Config {
         name: "LOG".to_owned(),
@@ -55,11 +49,7 @@ async fn a_killed_server_comes_back_on_its_port_with_its_store() {
 
     nats.pause().unwrap();
     let ack = context.publish("log.a", "fact".into()).await.unwrap();
-    assert!(
-        tokio::time::timeout(Duration::from_millis(300), ack)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(300), ack).await.is_err());
     nats.resume().unwrap();
     // The message had been on its way, so it is in.
     assert_eq!(publish(&context).await, 4);
@@ -83,14 +73,5 @@ async fn a_replicated_stream_outlives_its_leader() {
 
     cluster.servers()[leader].start().await.unwrap();
     cluster.servers()[leader].ready().await.unwrap();
-    assert_eq!(
-        context
-            .get_stream("LOG")
-            .await
-            .unwrap()
-            .cached_info()
-            .state
-            .messages,
-        2
-    );
+    assert_eq!(context.get_stream("LOG").await.unwrap().cached_info().state.messages, 2);
 }

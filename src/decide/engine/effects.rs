@@ -52,6 +52,7 @@ impl Engine {
                     job: claim.job.clone(),
                     call: claim.call.clone(),
                     attempt: claim.attempt,
+                    serial: claim.serial,
                     epoch: claim.epoch,
                 };
                 let state = State::Claimed { sent_ms };
@@ -89,6 +90,7 @@ impl Engine {
                                 job: effect_key.job,
                                 call: effect_key.call,
                                 attempt: effect_key.attempt,
+                                serial: effect_key.serial,
                                 epoch,
                             };
                             let room = self.rooms.entry(key.clone()).or_default();

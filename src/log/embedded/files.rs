@@ -170,8 +170,11 @@ impl Room {
 
 pub(super) fn unwritable(path: &Path) -> impl Fn(io::Error) -> Error + use<> {
     let path = path.to_owned();
-    move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull(path.clone()),
-        _ => Error::Unwritable { path: path.clone(), source },
+    move |source| {
+        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            Error::DiskFull(path.clone())
+        } else {
+            Error::Unwritable { path: path.clone(), source }
+        }
     }
 }

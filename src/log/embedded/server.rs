@@ -72,15 +72,15 @@ async fn start(room: &Room, lock: Lock, deadline: Instant) -> Result<Running, Er
         if let Ok(Some(_status)) = child.try_wait() {
             return Err(ended(room, begun));
         }
-        if let Some(port) = port_of(room, pid) {
-            if listens(port).await {
-                let running = Running { pid, port, token };
-                let notice = Notice { pid: Some(pid), port: Some(port), token: running.token.clone() };
-                room.write(SERVER, &json(room, &notice)?)?;
-                // Whoever ends it, a process of ours reaps it.
-                std::thread::spawn(move || child.wait());
-                return Ok(running);
-            }
+        if let Some(port) = port_of(room, pid)
+            && listens(port).await
+        {
+            let running = Running { pid, port, token };
+            let notice = Notice { pid: Some(pid), port: Some(port), token: running.token.clone() };
+            room.write(SERVER, &json(room, &notice)?)?;
+            // Whoever ends it, a process of ours reaps it.
+            std::thread::spawn(move || child.wait());
+            return Ok(running);
         }
         if Instant::now() >= deadline {
             let _ = child.kill();

@@ -1,0 +1,40 @@
+//! Keys and certificates of one control plane, made anew for each.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType};
+
+/// The files that the API server and its clients need, in PEM.
+pub(crate) struct Pki {
+    pub(crate) authority: String,
+    pub(crate) server_certificate: String,
+    pub(crate) server_key: String,
+    pub(crate) accounts_key: String,
+    pub(crate) accounts_public_key: String,
+}
+
+impl Pki {
+    /// An authority, a server certificate for 127.0.0.1, and a key pair that signs service account tokens.
+    pub(crate) fn generate() -> Result<Self, rcgen::Error> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "stheno-local");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+
+        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "kubernetes.default.svc".to_owned()])?;
+        params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+        params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        let server_key = KeyPair::generate()?;
+        let server_certificate = params.signed_by(&server_key, &authority)?;
+
+        let accounts = KeyPair::generate()?;
+        Ok(Self {
+            authority: authority.pem(),
+            server_certificate: server_certificate.pem(),
+            server_key: server_key.serialize_pem(),
+            accounts_key: accounts.serialize_pem(),
+            accounts_public_key: accounts.public_key_pem(),
+        })
+    }
+}

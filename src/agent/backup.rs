@@ -1,0 +1,523 @@
+//! One node backup, from nothing or from where a stopped sidecar left it: Medusa's objects in Medusa's order.
+//!
+//! schema.cql first (it marks the backup as begun), then tokenmap.json, server_version.json, the differential marker and
+//! the index's start files; the snapshot; the data; manifest.json last (it marks the node as done), then the index's
+//! finish files. Every step may be repeated: what a stopped or failed attempt left is continued or cleaned, never mixed in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::known::{self, Known};
+use crate::layout::{self, BackupName, Entry, FilePath, Layout};
+use crate::manifest::{self, Section};
+use crate::snapshot::{self, Extent, Service, SnapshotFile, Table};
+use crate::state::{self, Done, Phase, Record, StateDir};
+use crate::store::{self, Found, Store};
+use crate::upload::{self, Uploader};
+use crate::{cql, snapshot::scan};
+
+/// How often what is known of the bucket is kept while files go up.
+const KEEP_KNOWN: Duration = Duration::from_secs(30);
+/// Our own object beside Medusa's: who began the backup. Medusa deletes it with the rest of the backup.
+const CLAIM: &str = "stheno.json";
+
+/// Why a backup failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bucket.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The snapshot.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// CQL.
+    #[error(transparent)]
+    Cql(#[from] cql::Error),
+    /// The name.
+    #[error(transparent)]
+    Name(#[from] layout::Error),
+    /// The volume.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// The name is taken.
+    #[error("backup {name} already exists in the bucket, begun by {owner}: choose another name or delete it first")]
+    Exists {
+        /// Name.
+        name: BackupName,
+        /// Who began it.
+        owner: String,
+    },
+    /// Ours, but no JSON.
+    #[error("cannot read or write {key:?} as JSON")]
+    Json {
+        /// Which object.
+        key: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// An object that was just written is not there.
+    #[error("{key:?} was written to the bucket and is not there: does somebody else delete in it?")]
+    Vanished {
+        /// Which object.
+        key: String,
+    },
+}
+
+impl Error {
+    /// A name that somebody else has begun.
+    pub(crate) fn taken(name: &BackupName, owner: Option<String>) -> Self {
+        let owner = owner.map_or_else(|| "another program".to_owned(), |owner| format!("operation {owner}"));
+        Self::Exists { name: name.clone(), owner }
+    }
+
+    /// Whether another attempt may succeed.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Store(error) => error.retryable(),
+            Self::Snapshot(error) => error.retryable(),
+            Self::Cql(error) => error.retryable(),
+            Self::State(_) | Self::Vanished { .. } => true,
+            Self::Name(_) | Self::Exists { .. } | Self::Json { .. } => false,
+        }
+    }
+}
+
+/// How far the files of the running backup are.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Files of the snapshot.
+    pub files_total: AtomicU64,
+    /// Files that are in the bucket.
+    pub files_done: AtomicU64,
+    /// Of these, files that were there already.
+    pub files_reused: AtomicU64,
+    /// Bytes of the snapshot.
+    pub bytes_total: AtomicU64,
+    /// Bytes that are in the bucket.
+    pub bytes_done: AtomicU64,
+}
+
+impl Progress {
+    pub(crate) fn begin(&self, extent: Extent) {
+        self.files_total.store(extent.files, Ordering::Relaxed);
+        self.bytes_total.store(extent.bytes, Ordering::Relaxed);
+        for counter in [&self.files_done, &self.files_reused, &self.bytes_done] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn one(&self, size: u64, reused: bool) {
+        self.bytes_done.fetch_add(size, Ordering::Relaxed);
+        self.files_reused.fetch_add(u64::from(reused), Ordering::Relaxed);
+        self.files_done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Where a backup writes down how far it is.
+#[async_trait::async_trait]
+pub trait Journal: Sync {
+    /// Makes a phase durable.
+    async fn phase(&self, phase: Phase) -> Result<(), state::Error>;
+    /// Makes durable that a snapshot must be cleared one day.
+    async fn owe(&self, tag: &str) -> Result<(), state::Error>;
+}
+
+/// What a backup works with.
+#[derive(Debug)]
+pub struct Tools {
+    /// What the sidecar was told.
+    pub config: Config,
+    /// Keys.
+    pub layout: Layout,
+    /// The bucket, with patience.
+    pub store: Store,
+    /// The way of files into it.
+    pub uploader: Uploader,
+    /// Snapshots.
+    pub snapshots: Service,
+    /// The folder on the volume.
+    pub dir: StateDir,
+}
+
+/// What the bucket says of a name on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// Nothing.
+    Absent,
+    /// Begun and not finished.
+    Begun {
+        /// The operation that our claim names, if there is a claim.
+        owner: Option<String>,
+        /// When schema.cql was written, in ms, if it was.
+        started_ms: Option<i64>,
+    },
+    /// Finished.
+    Complete {
+        /// The operation that our claim names, if there is a claim.
+        owner: Option<String>,
+        /// When schema.cql was written, in ms.
+        started_ms: i64,
+        /// When manifest.json was written, in ms.
+        finished_ms: i64,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClaimObject {
+    operation: String,
+}
+
+/// Looks a name up in the bucket.
+pub async fn presence(store: &Store, layout: &Layout, name: &BackupName) -> Result<Presence, store::Error> {
+    let owner = async {
+        let claim = store.get(&layout.meta(name, CLAIM)).await?;
+        // A claim that is no JSON is nobody's.
+        Ok(claim.and_then(|json| serde_json::from_slice::<ClaimObject>(&json).ok()).map(|claim| claim.operation))
+    };
+    let (schema, done) = (layout.meta(name, "schema.cql"), layout.meta(name, "manifest.json"));
+    let (owner, schema, done) = tokio::try_join!(owner, store.head(&schema), store.head(&done))?;
+    let ms = |found: &Found| found.modified.timestamp_millis();
+    Ok(match (schema, done, owner) {
+        (schema, Some(done), owner) => {
+            Presence::Complete { owner, started_ms: schema.as_ref().map_or(ms(&done), ms), finished_ms: ms(&done) }
+        }
+        (None, None, None) => Presence::Absent,
+        (schema, None, owner) => Presence::Begun { owner, started_ms: schema.as_ref().map(ms) },
+    })
+}
+
+/// One backup of this node.
+pub struct Backup<'a> {
+    tools: &'a Tools,
+    journal: &'a dyn Journal,
+    progress: &'a Progress,
+    name: BackupName,
+    record: Record,
+}
+
+impl<'a> Backup<'a> {
+    /// The backup that a record asks for, from the phase that the record is in.
+    pub fn new(
+        tools: &'a Tools,
+        journal: &'a dyn Journal,
+        progress: &'a Progress,
+        record: Record,
+    ) -> Result<Self, layout::Error> {
+        Ok(Self { name: BackupName::parse(&record.name)?, tools, journal, progress, record })
+    }
+
+    /// Runs to the end and says what is in the bucket then. Dropping it leaves something that can be continued.
+    pub async fn run(self) -> Result<Phase, Error> {
+        let done = self.tools.layout.meta(&self.name, "manifest.json");
+        if self.record.phase.touched()
+            && let Some(json) = self.tools.store.get(&done).await?
+        {
+            let totals = manifest::totals(&json).map_err(|source| Error::Json { key: done, source })?;
+            return self.finish(json.into(), totals.into()).await;
+        }
+        let (started_ms, tables) = match self.left_snapshot().await? {
+            Some(left) => left,
+            None => self.begin().await?,
+        };
+        self.progress.begin(snapshot::extent(&tables));
+        let (sections, reused) = self.upload(&tables).await?;
+        if self.record.full {
+            self.drop_strays(&sections).await?;
+        }
+        self.tools.store.settle().await?;
+        let key = self.tools.layout.meta(&self.name, "manifest.json");
+        let json = manifest::encode(&sections).map_err(|source| Error::Json { key, source })?;
+        let extent = snapshot::extent(&tables);
+        tracing::info!(name = %self.name, started_ms, files = extent.files, bytes = extent.bytes, reused, "all files are in the bucket");
+        self.finish(json, Done { files: extent.files, bytes: extent.bytes, reused }).await
+    }
+
+    /// The snapshot of a stopped sidecar, if it is whole: then the rest goes up.
+    async fn left_snapshot(&self) -> Result<Option<(i64, Vec<Table>)>, Error> {
+        let Phase::Uploading { started_ms, snapshot: Some(extent) } = self.record.phase else {
+            return Ok(None);
+        };
+        let tables = scan(&self.tools.config.cassandra.yaml.data, &self.name.snapshot_tag()).await?;
+        let begun = self.tools.store.head(&self.tools.layout.meta(&self.name, "schema.cql")).await?;
+        Ok((snapshot::extent(&tables) == extent && begun.is_some()).then_some((started_ms, tables)))
+    }
+
+    /// Everything before the data, from nothing.
+    async fn begin(&self) -> Result<(i64, Vec<Table>), Error> {
+        let Tools { config, layout, store, snapshots, .. } = self.tools;
+        if !self.record.phase.touched() {
+            let others = store.names(&layout.index()).await?;
+            self.name.beside(others.iter().map(String::as_str))?;
+        }
+        self.make_room().await?;
+        let facts = cql::facts(&config.cassandra, layout.node().as_str()).await?;
+        self.journal.phase(Phase::Starting { touched: true }).await?;
+        let started_ms = self.announce(&facts).await?;
+        self.journal.phase(Phase::Uploading { started_ms, snapshot: None }).await?;
+
+        let tag = self.name.snapshot_tag();
+        self.journal.owe(&tag).await?;
+        // Whatever an earlier attempt left under this tag holds older data.
+        snapshots.clear(&tag).await?;
+        snapshots.take(&tag).await?;
+        let tables = scan(&config.cassandra.yaml.data, &tag).await?;
+        if tables.is_empty() {
+            return Err(snapshot::Error::Nothing { tag, path: config.cassandra.yaml.data.clone() }.into());
+        }
+        let extent = snapshot::extent(&tables);
+        self.journal.phase(Phase::Uploading { started_ms, snapshot: Some(extent) }).await?;
+        Ok((started_ms, tables))
+    }
+
+    /// Removes what an earlier attempt of this operation left under the name; refuses a name that is somebody else's.
+    async fn make_room(&self) -> Result<(), Error> {
+        let Tools { layout, store, dir, .. } = self.tools;
+        let ours = |owner: &Option<String>| owner.as_deref() == Some(self.record.operation.as_str());
+        match presence(store, layout, &self.name).await? {
+            Presence::Absent => {}
+            Presence::Begun { owner, .. } if self.record.phase.touched() || ours(&owner) => {}
+            Presence::Begun { owner, .. } | Presence::Complete { owner, .. } => {
+                return Err(Error::taken(&self.name, owner));
+            }
+        }
+        let index = store.list(&layout.index_of(&self.name)).await?;
+        let node = layout.node().as_str();
+        let own = index.into_iter().map(|found| found.key);
+        let own = own.filter(|key| layout.read_index(key).is_some_and(|(_, of, _)| of == node)).collect();
+        store.delete(own).await?;
+        let left = store.list(&layout.backup_root(&self.name)).await?;
+        // The claim goes last, so that a stop on the way leaves something that is known to be ours.
+        let (claim, rest): (Vec<String>, Vec<String>) =
+            left.into_iter().map(|found| found.key).partition(|key| *key == layout.meta(&self.name, CLAIM));
+        store.delete(rest).await?;
+        store.delete(claim).await?;
+        let mut known = Known::load(dir);
+        known.forget_private();
+        Ok(known.save(dir)?)
+    }
+
+    /// Writes what marks the backup as begun, in Medusa's order; gives the time that the store recorded.
+    async fn announce(&self, facts: &cql::Facts) -> Result<i64, Error> {
+        let Tools { layout, store, .. } = self.tools;
+        let json = |key: &str, source| Error::Json { key: key.to_owned(), source };
+        let tokens = serde_json::to_vec(&facts.tokens).map_err(|source| json("tokenmap.json", source))?;
+        let server = serde_json::to_vec(&facts.server).map_err(|source| json("server_version.json", source))?;
+        let claim = ClaimObject { operation: self.record.operation.clone() };
+        let claim = serde_json::to_vec(&claim).map_err(|source| json(CLAIM, source))?;
+        let meta = |file| layout.meta(&self.name, file);
+        let index = |entry| layout.index_entry(&self.name, entry);
+
+        store.put(&meta(CLAIM), claim).await?;
+        store.put(&meta("schema.cql"), facts.schema.clone()).await?;
+        store.put(&meta("tokenmap.json"), tokens.clone()).await?;
+        store.put(&meta("server_version.json"), server).await?;
+        if !self.record.full {
+            store.put(&meta("differential"), "differential").await?;
+        }
+        let started = self.written(&meta("schema.cql")).await?;
+        store.put(&index(Entry::Tokenmap), tokens).await?;
+        store.put(&index(Entry::Schema), facts.schema.clone()).await?;
+        let epoch = started.modified.timestamp();
+        store.put(&index(Entry::Started(epoch)), epoch.to_string()).await?;
+        if !self.record.full {
+            store.put(&index(Entry::Differential), "differential").await?;
+        }
+        Ok(started.modified.timestamp_millis())
+    }
+
+    /// Brings every file of the snapshot into the bucket, across tables.
+    async fn upload(&self, tables: &[Table]) -> Result<(Vec<Section>, u64), Error> {
+        let Tools { config, layout, store, dir, .. } = self.tools;
+        let root = if self.record.full { layout.private(&self.name) } else { layout.pool() };
+        let there = store.list(&root).await?;
+        let there: BTreeMap<&str, &Found> = there.iter().map(|found| (found.key.as_str(), found)).collect();
+        let known = Mutex::new(Known::load(dir));
+        // As many connections as Medusa opens with the same settings.
+        let at_once = config.storage.transfers * config.storage.part_transfers;
+        let mut waiting = Vec::new();
+        for (at, table) in tables.iter().enumerate() {
+            waiting.extend(table.files.iter().map(|file| (at, table, file)));
+        }
+        let mut waiting = waiting.into_iter();
+        let mut in_flight = FuturesUnordered::new();
+        let mut sections: Vec<Section> = tables.iter().map(Section::of).collect();
+        let (mut all_reused, mut kept) = (0, Instant::now());
+        loop {
+            while in_flight.len() < at_once
+                && let Some((at, table, file)) = waiting.next()
+            {
+                in_flight.push(self.place(at, table, file, &there, &known).boxed());
+            }
+            let Some(placed) = in_flight.try_next().await? else {
+                break;
+            };
+            self.progress.one(placed.object.size, placed.reused);
+            all_reused += u64::from(placed.reused);
+            if let Some(section) = sections.get_mut(placed.at) {
+                section.objects.push(placed.object);
+            }
+            if kept.elapsed() > KEEP_KNOWN {
+                lock(&known).save(dir)?;
+                kept = Instant::now();
+            }
+        }
+        drop(in_flight);
+        for section in &mut sections {
+            section.objects.sort_by(|a, b| a.path.cmp(&b.path));
+        }
+        let mut known = known.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !self.record.full {
+            known.keep_only(tables);
+        }
+        known.save(dir)?;
+        Ok((sections, all_reused))
+    }
+
+    /// Finds or makes the object that holds a file's content. An object that is there is never overwritten with other content:
+    /// an older manifest may refer to it.
+    async fn place(
+        &self,
+        section: usize,
+        table: &Table,
+        file: &SnapshotFile,
+        there: &BTreeMap<&str, &Found>,
+        known: &Mutex<Known>,
+    ) -> Result<Placed, Error> {
+        let Tools { layout, uploader, .. } = self.tools;
+        let full = self.record.full;
+        let at = FilePath { keyspace: &table.keyspace, table: &table.table, file: &file.name };
+        let (size, place) = (file.identity.size, known::place(table, &file.name));
+        let same = |object: &known::Object| {
+            let found = there.get(object.key.as_str())?;
+            let tagged = found.etag.as_deref().is_none_or(|etag| etag == object.tag);
+            (found.size == size && tagged).then(|| (object.key.clone(), object.tag.clone()))
+        };
+        let unchanged = lock(known).get(full, &place, file.identity).and_then(same);
+        let placed = |path: String, tag: String, reused| Placed {
+            at: section,
+            object: manifest::Object { path, md5: Some(tag), size },
+            reused,
+        };
+        if let Some((path, tag)) = unchanged {
+            return Ok(placed(path, tag, true));
+        }
+        let key = if full { layout.privately(&self.name, &at) } else { layout.pooled(&at) };
+        let (key, tag, reused) = match there.get(key.as_str()).filter(|_| !full) {
+            Some(found) => self.beside(file, &at, found, there).await?,
+            // In a private copy, whatever an interrupted upload left is replaced.
+            None => {
+                let sum = uploader.upload(&file.path, size, &key).await?;
+                (key, sum.tag, false)
+            }
+        };
+        let object = known::Object { identity: file.identity, key: key.clone(), tag: tag.clone() };
+        lock(known).insert(full, place, object);
+        Ok(placed(key, tag, reused))
+    }
+
+    /// For a file whose name in the pool is taken: the same content is used, other content gets a key of its own.
+    async fn beside(
+        &self,
+        file: &SnapshotFile,
+        at: &FilePath<'_>,
+        found: &Found,
+        there: &BTreeMap<&str, &Found>,
+    ) -> Result<(String, String, bool), Error> {
+        let Tools { layout, store, uploader, .. } = self.tools;
+        let size = file.identity.size;
+        let sum = uploader.sum(&file.path, size).await?;
+        let equal = match (&found.etag, store.local_path(&found.key)) {
+            _ if found.size != size => false,
+            (Some(etag), _) => *etag == sum.tag || *etag == sum.md5,
+            (None, Some(path)) => upload::md5_of(path, size).await? == sum.md5,
+            (None, None) => false,
+        };
+        if equal {
+            let tag = found.etag.clone().unwrap_or(sum.tag);
+            return Ok((found.key.clone(), tag, true));
+        }
+        let key = layout.variant(&sum.md5, at);
+        match there.get(key.as_str()).filter(|variant| variant.size == size) {
+            Some(variant) => Ok((key, variant.etag.clone().unwrap_or(sum.tag), true)),
+            None => {
+                tracing::info!(
+                    file = at.file,
+                    table = at.table,
+                    key,
+                    "the pool holds other content under this name: kept beside it"
+                );
+                let sum = uploader.upload(&file.path, size, &key).await?;
+                Ok((key, sum.tag, false))
+            }
+        }
+    }
+
+    /// Removes from a full backup's private copy what an earlier snapshot of it had brought there.
+    async fn drop_strays(&self, sections: &[Section]) -> Result<(), Error> {
+        let Tools { layout, store, .. } = self.tools;
+        let wanted: BTreeSet<&str> =
+            sections.iter().flat_map(|section| &section.objects).map(|object| object.path.as_str()).collect();
+        let there = store.list(&layout.private(&self.name)).await?;
+        let strays = there.into_iter().map(|found| found.key).filter(|key| !wanted.contains(key.as_str()));
+        Ok(store.delete(strays.collect()).await?)
+    }
+
+    /// Writes what marks the node as done, in Medusa's order; the same again after a stop in between.
+    async fn finish(&self, manifest: Vec<u8>, totals: Done) -> Result<Phase, Error> {
+        let Tools { layout, store, .. } = self.tools;
+        let meta = |file| layout.meta(&self.name, file);
+        let index = |entry| layout.index_entry(&self.name, entry);
+        let done = match store.head(&meta("manifest.json")).await? {
+            Some(done) => done,
+            None => {
+                store.put(&meta("manifest.json"), manifest.clone()).await?;
+                self.written(&meta("manifest.json")).await?
+            }
+        };
+        let started = self.written(&meta("schema.cql")).await?;
+        let tokens = store.get(&meta("tokenmap.json")).await?;
+        let tokens = tokens.ok_or_else(|| Error::Vanished { key: meta("tokenmap.json") })?;
+        let epoch = done.modified.timestamp();
+        store.put(&index(Entry::Manifest), manifest).await?;
+        store.put(&index(Entry::Finished(epoch)), epoch.to_string()).await?;
+        store.put(&layout.latest("tokenmap.json"), tokens).await?;
+        store.put(&layout.latest("backup_name.txt"), self.name.as_str().to_owned()).await?;
+        Ok(Phase::Finished {
+            started_ms: started.modified.timestamp_millis(),
+            finished_ms: done.modified.timestamp_millis(),
+            totals,
+        })
+    }
+
+    async fn written(&self, key: &str) -> Result<Found, Error> {
+        self.tools.store.head(key).await?.ok_or_else(|| Error::Vanished { key: key.to_owned() })
+    }
+}
+
+impl Section {
+    fn of(table: &Table) -> Self {
+        Self { keyspace: table.keyspace.clone(), columnfamily: table.table.clone(), objects: Vec::new() }
+    }
+}
+
+/// A file that is in the bucket.
+struct Placed {
+    /// Which section of the manifest.
+    at: usize,
+    object: manifest::Object,
+    reused: bool,
+}
+
+fn lock(known: &Mutex<Known>) -> std::sync::MutexGuard<'_, Known> {
+    // Nothing panics while it is held.
+    known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

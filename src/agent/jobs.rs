@@ -1,0 +1,521 @@
+//! The operations of this node: who may start one, the one that runs, what became of the others, across restarts.
+//!
+//! One backup at a time. An operation is known by (operation, attempt), so that a question may be repeated; a leader of a
+//! lower epoch than seen before is refused; what was stopped goes on by itself at the next start.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use stheno_rpc::sidecar::{NodeState, node_state};
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backup::{self, Backup, Journal, Presence, Progress, Tools, presence};
+use crate::clock::now_ms;
+use crate::layout::{self, BackupName};
+use crate::state::{self, Done, Phase, Record, State};
+use crate::store::Store;
+
+/// How often a watcher hears of progress.
+const PROGRESS: Duration = Duration::from_secs(1);
+/// How long the bucket is asked about a name before a start is accepted; the backup itself asks again. Below the ten seconds
+/// that a leader gives a call.
+const ADMISSION: Duration = Duration::from_secs(5);
+/// Waits between attempts to clear a snapshot, in seconds.
+const CLEAR_WAITS: [u64; 3] = [1, 5, 15];
+/// Longest reason that is kept, in characters.
+const REASON: usize = 800;
+
+/// Why a start is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The name.
+    #[error(transparent)]
+    Name(#[from] layout::Error),
+    /// No identity to be idempotent by.
+    #[error("the claim needs an operation, and an attempt of at least 1")]
+    Claim,
+    /// A leader that was replaced.
+    #[error("epoch {asked} is over: epoch {seen} has been seen")]
+    Epoch {
+        /// Of the request.
+        asked: u64,
+        /// The highest so far.
+        seen: u64,
+    },
+    /// A late repetition of an earlier attempt.
+    #[error("attempt {asked} of operation {operation} is over: attempt {latest} has been seen")]
+    Superseded {
+        /// Of the request.
+        asked: u32,
+        /// Which operation.
+        operation: String,
+        /// The latest so far.
+        latest: u32,
+    },
+    /// One operation makes one backup.
+    #[error("operation {operation} is about backup {name} in another mode or under another name")]
+    Other {
+        /// Which operation.
+        operation: String,
+        /// The backup that it is about.
+        name: String,
+    },
+    /// One backup at a time.
+    #[error("backup {name} runs on this node: try again when it has ended")]
+    Busy {
+        /// The one that runs.
+        name: String,
+    },
+    /// The name is taken.
+    #[error(transparent)]
+    Exists(backup::Error),
+    /// The process ends.
+    #[error("the sidecar is stopping: try again")]
+    Stopping,
+    /// The volume.
+    #[error(transparent)]
+    State(#[from] state::Error),
+}
+
+/// The orchestrator's fencing facts of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Identity of the operation.
+    pub operation: String,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    /// The leader's epoch.
+    pub epoch: u64,
+}
+
+/// All operations of this node.
+#[derive(Debug, Clone)]
+pub struct Jobs(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    tools: Tools,
+    /// The bucket for questions that somebody waits for.
+    brisk: Store,
+    state: Mutex<State>,
+    /// Starts are judged one after the other, without holding the state while the bucket is asked.
+    admission: Mutex<()>,
+    progress: Progress,
+    changed: watch::Sender<()>,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Jobs {
+    /// Loads what is remembered and continues what was stopped.
+    pub async fn open(tools: Tools, brisk: Store, cancel: CancellationToken) -> Result<Self, state::Error> {
+        let state = tools.dir.load()?;
+        let shared = Shared {
+            tools,
+            brisk,
+            state: Mutex::new(state),
+            admission: Mutex::new(()),
+            progress: Progress::default(),
+            changed: watch::Sender::new(()),
+            cancel,
+            tasks: TaskTracker::new(),
+        };
+        let jobs = Self(Arc::new(shared));
+        let stopped = jobs.0.state.lock().await.running().cloned();
+        match stopped {
+            Some(record) => {
+                tracing::info!(name = record.name, operation = record.operation, "goes on where it was stopped");
+                jobs.spawn(record);
+            }
+            None => {
+                let shared = Arc::clone(&jobs.0);
+                jobs.0.tasks.spawn(async move { shared.clear_owed().await });
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Waits until what runs has come to a point where it can be continued.
+    pub async fn stopped(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// Keys and settings.
+    pub fn tools(&self) -> &Tools {
+        &self.0.tools
+    }
+
+    /// The bucket for questions that somebody waits for.
+    pub fn brisk(&self) -> &Store {
+        &self.0.brisk
+    }
+
+    /// The highest epoch seen.
+    pub async fn epoch(&self) -> u64 {
+        self.0.state.lock().await.epoch
+    }
+
+    /// Refuses a lower epoch, and makes a higher one durable.
+    pub async fn fence(&self, epoch: u64) -> Result<(), Refusal> {
+        let mut state = self.0.state.lock().await;
+        if epoch < state.epoch {
+            return Err(Refusal::Epoch { asked: epoch, seen: state.epoch });
+        }
+        if epoch > state.epoch {
+            let next = State { epoch, ..state.clone() };
+            self.0.tools.dir.save(&next)?;
+            *state = next;
+        }
+        Ok(())
+    }
+
+    /// Starts a backup for our orchestrator, or joins it.
+    pub async fn start(&self, claim: &Claim, name: &str, full: bool) -> Result<NodeState, Refusal> {
+        if claim.operation.is_empty() || claim.attempt == 0 {
+            return Err(Refusal::Claim);
+        }
+        let name = BackupName::parse(name)?;
+        self.fence(claim.epoch).await?;
+        let _one = self.0.admission.lock().await;
+        self.admit(&claim.operation, claim.attempt, &name, full).await
+    }
+
+    /// Starts a backup for a stock client: the name is the operation, and asking again after a failure is another attempt.
+    pub async fn start_unclaimed(&self, name: &str, full: bool) -> Result<NodeState, Refusal> {
+        let name = BackupName::parse(name)?;
+        let _one = self.0.admission.lock().await;
+        let attempt = match self.0.state.lock().await.operation(name.as_str()) {
+            None => 1,
+            Some(Record { attempt, phase: Phase::Failed { .. }, .. }) => attempt.saturating_add(1),
+            Some(record) => record.attempt,
+        };
+        self.admit(name.as_str(), attempt, &name, full).await
+    }
+
+    async fn admit(&self, operation: &str, attempt: u32, name: &BackupName, full: bool) -> Result<NodeState, Refusal> {
+        if self.0.cancel.is_cancelled() {
+            return Err(Refusal::Stopping);
+        }
+        let (known, running) = {
+            let state = self.0.state.lock().await;
+            (state.operation(operation).cloned(), state.running().cloned())
+        };
+        if let Some(known) = &known {
+            if known.name != name.as_str() || known.full != full {
+                return Err(Refusal::Other { operation: operation.to_owned(), name: known.name.clone() });
+            }
+            if attempt < known.attempt {
+                let (operation, latest) = (operation.to_owned(), known.attempt);
+                return Err(Refusal::Superseded { asked: attempt, operation, latest });
+            }
+            let failed = matches!(known.phase, Phase::Failed { .. });
+            if attempt == known.attempt || !failed {
+                // What runs or is done already is what a later attempt would make: it takes that number.
+                let record = Record { attempt, ..known.clone() };
+                self.0.remember(record.clone()).await?;
+                return Ok(self.0.view(&record));
+            }
+        }
+        if let Some(running) = running {
+            return Err(Refusal::Busy { name: running.name });
+        }
+        let touched = known.as_ref().is_some_and(|record| record.phase.touched());
+        let accepted = Record {
+            operation: operation.to_owned(),
+            attempt,
+            name: name.to_string(),
+            full,
+            accepted_ms: now_ms(),
+            phase: Phase::Starting { touched },
+        };
+        let record = match self.look_up(operation, name, touched).await? {
+            Some(done) => Record { phase: done, ..accepted },
+            None => accepted,
+        };
+        self.0.remember(record.clone()).await?;
+        if !record.phase.ended() {
+            self.0.progress.begin(crate::snapshot::Extent::default());
+            self.spawn(record.clone());
+        }
+        Ok(self.0.view(&record))
+    }
+
+    /// What the bucket says of a name that is to be started. A bucket that does not answer in time is the backup's trouble.
+    async fn look_up(&self, operation: &str, name: &BackupName, touched: bool) -> Result<Option<Phase>, Refusal> {
+        let Tools { layout, .. } = &self.0.tools;
+        let look = async {
+            let found = presence(&self.0.brisk, layout, name).await?;
+            let others = if touched { BTreeSet::new() } else { self.0.brisk.names(&layout.index()).await? };
+            Ok::<_, crate::store::Error>((found, others))
+        };
+        let (found, others) = match tokio::time::timeout(ADMISSION, look).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                tracing::warn!(error = sentence(&error), %name, "the bucket says nothing of the name");
+                return Ok(None);
+            }
+            Err(_) => return Ok(None),
+        };
+        name.beside(others.iter().map(String::as_str))?;
+        let ours = |owner: &Option<String>| owner.as_deref() == Some(operation);
+        match found {
+            Presence::Absent => Ok(None),
+            Presence::Begun { owner, .. } if touched || ours(&owner) => Ok(None),
+            Presence::Complete { owner, started_ms, finished_ms } if ours(&owner) => {
+                Ok(Some(Phase::Finished { started_ms, finished_ms, totals: Done::default() }))
+            }
+            Presence::Begun { owner, .. } | Presence::Complete { owner, .. } => {
+                Err(Refusal::Exists(backup::Error::taken(name, owner)))
+            }
+        }
+    }
+
+    /// The state of an operation, or of the latest one about a name when no operation is given.
+    pub async fn state_of(&self, operation: &str, name: &str) -> Option<NodeState> {
+        let state = self.0.state.lock().await;
+        let record = if operation.is_empty() { state.named(name) } else { state.operation(operation) };
+        record.filter(|record| name.is_empty() || record.name == name).map(|record| self.0.view(record))
+    }
+
+    /// The latest record about a name.
+    pub async fn record_of(&self, name: &str) -> Option<Record> {
+        self.0.state.lock().await.named(name).cloned()
+    }
+
+    /// Names whose latest operation on this node failed.
+    pub async fn failed_names(&self) -> BTreeSet<String> {
+        let state = self.0.state.lock().await;
+        let failed = |record: &&Record| matches!(record.phase, Phase::Failed { .. });
+        let latest = state.records.iter().filter_map(|record| state.named(&record.name));
+        latest.filter(failed).map(|record| record.name.clone()).collect()
+    }
+
+    /// Tells of every change from now on.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
+    }
+
+    /// Ends when the process does.
+    pub fn cancel(&self) -> &CancellationToken {
+        &self.0.cancel
+    }
+
+    /// Waits until an operation has ended; `None` when the process ends first.
+    pub async fn ended(&self, operation: &str) -> Option<Record> {
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            let record = self.0.state.lock().await.operation(operation).cloned()?;
+            if record.phase.ended() {
+                return Some(record);
+            }
+            tokio::select! {
+                () = self.0.cancel.cancelled() => return None,
+                changed = changes.changed() => changed.ok()?,
+            }
+        }
+    }
+
+    fn spawn(&self, record: Record) {
+        let shared = Arc::clone(&self.0);
+        let tracker = self.0.tasks.clone();
+        self.0.tasks.spawn(async move {
+            let running = tracker.spawn({
+                let (shared, record) = (Arc::clone(&shared), record.clone());
+                async move { shared.run(record).await }
+            });
+            if let Err(error) = running.await {
+                tracing::error!(%error, "the backup ended in a way that it must not");
+                let reason = "the sidecar has a defect, and its log says which".to_owned();
+                shared.end_failed(&record.operation, reason, false).await;
+            }
+        });
+    }
+}
+
+impl Shared {
+    async fn run(&self, record: Record) {
+        let operation = record.operation.clone();
+        let work = async {
+            self.clear_others(&record).await;
+            let journal = Running { shared: self, operation: &operation };
+            Backup::new(&self.tools, &journal, &self.progress, record)?.run().await
+        };
+        let mut tick = tokio::time::interval(PROGRESS);
+        tokio::pin!(work);
+        let outcome: Result<Phase, backup::Error> = loop {
+            tokio::select! {
+                outcome = &mut work => break outcome,
+                () = self.cancel.cancelled() => {
+                    tracing::info!(operation, "stopped on the way; it goes on at the next start");
+                    return;
+                }
+                _ = tick.tick() => { self.changed.send_replace(()); }
+            }
+        };
+        // Before the end is told: who hears of it may count on the snapshot being gone.
+        tokio::select! {
+            () = self.clear_owed() => {}
+            () = self.cancel.cancelled() => {}
+        }
+        match outcome {
+            Ok(phase) => self.end(&operation, phase).await,
+            Err(error) => self.end_failed(&operation, sentence(&error), error.retryable()).await,
+        }
+    }
+
+    async fn end_failed(&self, operation: &str, reason: String, retryable: bool) {
+        tracing::warn!(operation, reason, retryable, "the backup failed");
+        let (started_ms, touched) = match self.state.lock().await.operation(operation) {
+            Some(record) => (record.phase.started_ms(), record.phase.touched()),
+            None => (None, false),
+        };
+        let phase = Phase::Failed { started_ms, finished_ms: now_ms(), reason, retryable, touched };
+        self.end(operation, phase).await;
+    }
+
+    /// A volume that does not take the end leaves the operation running: the next start finds the truth in the bucket.
+    async fn end(&self, operation: &str, phase: Phase) {
+        if let Err(error) = self.advance(operation, phase).await {
+            tracing::error!(error = sentence(&error), operation, "the end cannot be written down");
+        }
+    }
+
+    async fn advance(&self, operation: &str, phase: Phase) -> Result<(), state::Error> {
+        self.change(|state| {
+            if let Some(record) = state.operation_mut(operation) {
+                record.phase = phase;
+            }
+        })
+        .await
+    }
+
+    async fn remember(&self, record: Record) -> Result<(), state::Error> {
+        self.change(|state| state.remember(record)).await
+    }
+
+    /// Durable first, then visible.
+    async fn change(&self, change: impl FnOnce(&mut State)) -> Result<(), state::Error> {
+        let mut state = self.state.lock().await;
+        let mut next = state.clone();
+        change(&mut next);
+        self.tools.dir.save(&next)?;
+        *state = next;
+        self.changed.send_replace(());
+        Ok(())
+    }
+
+    /// Clears what earlier operations left, but not the snapshot that this one may continue with.
+    async fn clear_others(&self, record: &Record) {
+        let own = BackupName::parse(&record.name).map(|name| name.snapshot_tag()).ok();
+        let owed = self.state.lock().await.snapshots.clone();
+        let others = owed.into_iter().filter(|tag| Some(tag) != own.as_ref()).collect();
+        self.clear(others).await;
+    }
+
+    async fn clear_owed(&self) {
+        let owed = self.state.lock().await.snapshots.clone();
+        self.clear(owed.into_iter().collect()).await;
+    }
+
+    async fn clear(&self, tags: Vec<String>) {
+        for tag in tags {
+            let mut waits = CLEAR_WAITS.into_iter();
+            loop {
+                let Err(error) = self.tools.snapshots.clear(&tag).await else {
+                    let cleared = self
+                        .change(|state| {
+                            state.snapshots.remove(&tag);
+                        })
+                        .await;
+                    if let Err(error) = cleared {
+                        tracing::warn!(error = sentence(&error), tag, "will be cleared once more");
+                    }
+                    break;
+                };
+                tracing::warn!(error = sentence(&error), tag, "the snapshot is not cleared yet");
+                match waits.next() {
+                    Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                    None => break,
+                }
+            }
+        }
+    }
+
+    fn view(&self, record: &Record) -> NodeState {
+        let mut view = NodeState {
+            name: record.name.clone(),
+            operation: record.operation.clone(),
+            attempt: record.attempt,
+            started_ms: record.phase.started_ms().unwrap_or_default(),
+            ..NodeState::default()
+        };
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        match &record.phase {
+            Phase::Starting { .. } => view.set_phase(node_state::Phase::Starting),
+            Phase::Uploading { .. } => {
+                view.set_phase(node_state::Phase::Uploading);
+                view.files_total = count(&self.progress.files_total);
+                view.files_done = count(&self.progress.files_done);
+                view.files_reused = count(&self.progress.files_reused);
+                view.bytes_total = count(&self.progress.bytes_total);
+                view.bytes_done = count(&self.progress.bytes_done);
+            }
+            Phase::Finished { finished_ms, totals, .. } => {
+                view.set_phase(node_state::Phase::Finished);
+                view.finished_ms = *finished_ms;
+                (view.files_total, view.files_done, view.files_reused) = (totals.files, totals.files, totals.reused);
+                (view.bytes_total, view.bytes_done) = (totals.bytes, totals.bytes);
+            }
+            Phase::Failed { finished_ms, reason, retryable, .. } => {
+                view.set_phase(node_state::Phase::Failed);
+                view.finished_ms = *finished_ms;
+                view.reason = reason.clone();
+                view.retryable = *retryable;
+            }
+        }
+        view
+    }
+}
+
+/// The journal of the backup that runs.
+struct Running<'a> {
+    shared: &'a Shared,
+    operation: &'a str,
+}
+
+#[async_trait::async_trait]
+impl Journal for Running<'_> {
+    async fn phase(&self, phase: Phase) -> Result<(), state::Error> {
+        self.shared.advance(self.operation, phase).await
+    }
+
+    async fn owe(&self, tag: &str) -> Result<(), state::Error> {
+        self.shared
+            .change(|state| {
+                state.snapshots.insert(tag.to_owned());
+            })
+            .await
+    }
+}
+
+/// An error and its sources as one line for people.
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
+    let mut parts = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(error) = source {
+        let text = error.to_string();
+        // Libraries repeat their sources in their own text.
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+        source = error.source();
+    }
+    let line = parts.join(": ").split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(REASON).collect()
+}

@@ -1,0 +1,409 @@
+//! A file's way into the bucket: read once, hashed on the way, in parts when it is big, within bounded memory.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use md5::{Digest, Md5};
+use object_store::{MultipartUpload, PutMultipartOptions, PutOptions};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
+
+use crate::config::Storage;
+use crate::store::{Error, Store, path, unquoted};
+
+/// Bytes of files in memory at once, over all uploads of this process.
+const BUFFER: u64 = 128 << 20;
+/// Files above this go up in parts whatever the threshold says, so that the buffer holds at least two of them.
+const LARGEST_PUT: u64 = BUFFER / 2;
+/// S3's limit of parts.
+const MOST_PARTS: u64 = 10_000;
+/// S3's smallest part.
+const SMALLEST_PART: u64 = 5 << 20;
+/// Copies on one machine: small buffers stay in the caches.
+const COPY: usize = 256 << 10;
+
+/// What is known of a file's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sum {
+    /// Bytes.
+    pub size: u64,
+    /// Hex md5 of the whole.
+    pub md5: String,
+    /// What the manifest calls MD5: the hex md5 on a local store, the ETag on S3.
+    pub tag: String,
+}
+
+/// Uploads files, with limits that hold over all of them.
+#[derive(Debug, Clone)]
+pub struct Uploader {
+    store: Store,
+    buffer: Arc<Semaphore>,
+    throttle: Option<Arc<Throttle>>,
+    threshold: u64,
+    part_size: u64,
+    part_transfers: usize,
+}
+
+impl Uploader {
+    /// Limits as the configuration has them.
+    pub fn new(store: Store, config: &Storage) -> Self {
+        Self {
+            store,
+            buffer: Arc::new(Semaphore::new(kib(BUFFER) as usize)),
+            throttle: config.bandwidth.map(|rate| Arc::new(Throttle::new(rate))),
+            threshold: config.multipart_threshold.min(LARGEST_PUT),
+            part_size: config.part_size.clamp(SMALLEST_PART, LARGEST_PUT),
+            part_transfers: config.part_transfers,
+        }
+    }
+
+    /// Uploads the file at `source` as `key`, replacing what is there.
+    pub async fn upload(&self, source: &Path, size: u64, key: &str) -> Result<Sum, Error> {
+        match self.store.local_path(key) {
+            Some(target) => copy(source.to_owned(), target, size).await,
+            None if size >= self.threshold && size > 0 => self.parts(source, size, key).await,
+            None => self.whole(source, size, key).await,
+        }
+    }
+
+    /// What uploading the file would have made of it, and what an existing object with `etag` should be tagged with.
+    pub async fn sum(&self, source: &Path, size: u64) -> Result<Sum, Error> {
+        let parts = (!self.store.is_local() && size >= self.threshold && size > 0).then(|| self.part_of(size));
+        digest(source.to_owned(), size, parts).await
+    }
+
+    /// The part size for a file: configured, but never more parts than S3 takes.
+    fn part_of(&self, size: u64) -> u64 {
+        self.part_size.max(size.div_ceil(MOST_PARTS))
+    }
+
+    async fn whole(&self, source: &Path, size: u64, key: &str) -> Result<Sum, Error> {
+        let _room = self.room(size).await;
+        let mut reader = Reader::open(source.to_owned(), size).await?;
+        let content = reader.next(size).await?;
+        self.wait(size).await;
+        let options = PutOptions { attributes: self.store.attributes.clone(), ..PutOptions::default() };
+        let put = self.store.objects.put_opts(&path(key)?, content.into(), options).await;
+        let put = put.map_err(|source| Error::of("put", key, source))?;
+        let md5 = reader.md5();
+        let tag = put.e_tag.map_or_else(|| md5.clone(), |tag| unquoted(&tag));
+        Ok(Sum { size, md5, tag })
+    }
+
+    async fn parts(&self, source: &Path, size: u64, key: &str) -> Result<Sum, Error> {
+        let options =
+            PutMultipartOptions { attributes: self.store.attributes.clone(), ..PutMultipartOptions::default() };
+        let upload = self.store.objects.put_multipart_opts(&path(key)?, options).await;
+        let mut upload = Unfinished(Some(upload.map_err(|source| Error::of("put", key, source))?));
+        let sent = self.send_parts(&mut upload, source, size, key).await;
+        match sent {
+            Ok(sum) => {
+                upload.0 = None;
+                Ok(sum)
+            }
+            Err(error) => {
+                upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn send_parts(&self, upload: &mut Unfinished, source: &Path, size: u64, key: &str) -> Result<Sum, Error> {
+        let failed = |source| Error::of("put", key, source);
+        let Some(target) = upload.0.as_mut() else {
+            return Err(Error::Changed { path: source.to_owned() });
+        };
+        let mut reader = Reader::open(source.to_owned(), size).await?;
+        let mut in_flight = FuturesUnordered::new();
+        let part_size = self.part_of(size);
+        let mut left = size;
+        while left > 0 {
+            let length = part_size.min(left);
+            let room = self.room(length).await;
+            let content = reader.next(length).await?;
+            self.wait(length).await;
+            let part = target.put_part(content.into());
+            in_flight.push(async move {
+                let _room = room;
+                part.await
+            });
+            left -= length;
+            while in_flight.len() >= self.part_transfers {
+                in_flight.next().await.transpose().map_err(failed)?;
+            }
+        }
+        while let Some(part) = in_flight.next().await {
+            part.map_err(failed)?;
+        }
+        drop(in_flight);
+        let put = target.complete().await.map_err(failed)?;
+        let md5 = reader.md5();
+        let tag = put.e_tag.map_or_else(|| md5.clone(), |tag| unquoted(&tag));
+        Ok(Sum { size, md5, tag })
+    }
+
+    async fn room(&self, bytes: u64) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let wanted = kib(bytes.min(BUFFER)) as u32;
+        // The semaphore is never closed.
+        Arc::clone(&self.buffer).acquire_many_owned(wanted).await.ok()
+    }
+
+    async fn wait(&self, bytes: u64) {
+        if let Some(throttle) = &self.throttle {
+            throttle.wait(bytes).await;
+        }
+    }
+}
+
+fn kib(bytes: u64) -> u64 {
+    bytes.div_ceil(1024).max(1)
+}
+
+/// A multipart upload that is given back when it does not come to its end, so that S3 does not keep (and charge) its parts.
+struct Unfinished(Option<Box<dyn MultipartUpload>>);
+
+impl Unfinished {
+    async fn abort(&mut self) {
+        if let Some(mut upload) = self.0.take()
+            && let Err(error) = upload.abort().await
+        {
+            tracing::warn!(%error, "the parts of an interrupted upload stay in the bucket until its lifecycle rule removes them");
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Dropped by a cancellation: the runtime still runs for the seconds that a stop may take.
+        if let Some(mut upload) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move { upload.abort().await });
+        }
+    }
+}
+
+/// One rate for the whole node: each caller is given the next free slot.
+#[derive(Debug)]
+struct Throttle {
+    rate: f64,
+    free: Mutex<Instant>,
+}
+
+impl Throttle {
+    fn new(rate: u64) -> Self {
+        Self { rate: rate.max(1) as f64, free: Mutex::new(Instant::now()) }
+    }
+
+    async fn wait(&self, bytes: u64) {
+        let slot = {
+            let mut free = self.free.lock().await;
+            let slot = (*free).max(Instant::now());
+            *free = slot + Duration::from_secs_f64(bytes as f64 / self.rate);
+            slot
+        };
+        tokio::time::sleep_until(slot).await;
+    }
+}
+
+/// Reads a file piece by piece off the async threads, hashing what it reads.
+struct Reader {
+    source: PathBuf,
+    file: Option<File>,
+    hash: Md5,
+}
+
+impl Reader {
+    async fn open(source: PathBuf, size: u64) -> Result<Self, Error> {
+        blocking(source.clone(), move || {
+            let file = open(&source, size)?;
+            Ok(Self { source, file: Some(file), hash: Md5::new() })
+        })
+        .await
+    }
+
+    async fn next(&mut self, length: u64) -> Result<Bytes, Error> {
+        let Some(mut file) = self.file.take() else {
+            return Err(Error::Changed { path: self.source.clone() });
+        };
+        let (source, mut hash) = (self.source.clone(), std::mem::take(&mut self.hash));
+        let read = blocking(self.source.clone(), move || {
+            let mut content = vec![0; length as usize];
+            file.read_exact(&mut content).map_err(|error| short(&source, error))?;
+            hash.update(&content);
+            Ok((file, hash, Bytes::from(content)))
+        });
+        let (file, hash, content) = read.await?;
+        (self.file, self.hash) = (Some(file), hash);
+        Ok(content)
+    }
+
+    fn md5(self) -> String {
+        hex(&self.hash.finalize())
+    }
+}
+
+/// Copies within one machine, under a name that listings pass over until it is whole.
+async fn copy(source: PathBuf, target: PathBuf, size: u64) -> Result<Sum, Error> {
+    let failed = source.clone();
+    blocking(failed.clone(), move || {
+        let io = |error| Error::File { path: failed.clone(), source: error };
+        let mut input = open(&source, size)?;
+        if let Some(dir) = target.parent() {
+            std::fs::create_dir_all(dir).map_err(io)?;
+        }
+        let mut staged = target.clone().into_os_string();
+        staged.push("#0");
+        let staged = PathBuf::from(staged);
+        let copied = (|| {
+            let mut output = File::create(&staged).map_err(io)?;
+            let mut hash = Md5::new();
+            let done = pump(&mut input, size, &source, |piece| {
+                hash.update(piece);
+                output.write_all(piece).map_err(io)
+            });
+            done.map(|()| hex(&hash.finalize()))
+        })();
+        let renamed = copied.and_then(|md5| std::fs::rename(&staged, &target).map(|()| md5).map_err(io));
+        match renamed {
+            Ok(md5) => Ok(Sum { size, tag: md5.clone(), md5 }),
+            Err(error) => {
+                // The error is what matters; a stray staged file is overwritten by the next attempt.
+                let _ = std::fs::remove_file(&staged);
+                Err(error)
+            }
+        }
+    })
+    .await
+}
+
+/// Hashes a file: the whole, and with `part` as S3 tags an upload in parts.
+async fn digest(source: PathBuf, size: u64, part: Option<u64>) -> Result<Sum, Error> {
+    blocking(source.clone(), move || {
+        let mut input = open(&source, size)?;
+        let (mut whole, mut parts, mut count) = (Md5::new(), Md5::new(), 0_u64);
+        let mut left = size;
+        let length = part.unwrap_or(size);
+        loop {
+            let mut one = Md5::new();
+            let now = length.min(left);
+            pump(&mut input, now, &source, |piece| {
+                whole.update(piece);
+                if part.is_some() {
+                    one.update(piece);
+                }
+                Ok(())
+            })?;
+            parts.update(one.finalize());
+            count += 1;
+            left -= now;
+            if left == 0 {
+                break;
+            }
+        }
+        let md5 = hex(&whole.finalize());
+        let tag = if part.is_some() { format!("{}-{count}", hex(&parts.finalize())) } else { md5.clone() };
+        Ok(Sum { size, md5, tag })
+    })
+    .await
+}
+
+/// The hex md5 of a local file.
+pub async fn md5_of(source: PathBuf, size: u64) -> Result<String, Error> {
+    digest(source, size, None).await.map(|sum| sum.md5)
+}
+
+fn open(source: &Path, size: u64) -> Result<File, Error> {
+    let io = |error| Error::File { path: source.to_owned(), source: error };
+    let file = File::open(source).map_err(io)?;
+    if file.metadata().map_err(io)?.len() != size {
+        return Err(Error::Changed { path: source.to_owned() });
+    }
+    Ok(file)
+}
+
+fn pump(
+    input: &mut File,
+    size: u64,
+    source: &Path,
+    mut sink: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut buffer = vec![0; COPY.min(size as usize)];
+    let mut left = size as usize;
+    while left > 0 {
+        let piece = &mut buffer[..COPY.min(left)];
+        input.read_exact(piece).map_err(|error| short(source, error))?;
+        sink(piece)?;
+        left -= piece.len();
+    }
+    Ok(())
+}
+
+fn short(source: &Path, error: std::io::Error) -> Error {
+    let path = source.to_owned();
+    if error.kind() == std::io::ErrorKind::UnexpectedEof {
+        Error::Changed { path }
+    } else {
+        Error::File { path, source: error }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn blocking<T: Send + 'static>(
+    path: PathBuf,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::File { path, source: std::io::Error::other(error) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn tags_are_what_s3_makes_of_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        std::fs::write(&file, b"abcde").unwrap();
+        let plain = digest(file.clone(), 5, None).await.unwrap();
+        assert_eq!(plain.tag, "ab56b4d92b40713acc5af89985d4b786");
+        // md5(md5("abc") md5("de")) over the raw digests.
+        let parted = digest(file.clone(), 5, Some(3)).await.unwrap();
+        assert_eq!(parted.md5, plain.md5);
+        assert_eq!(parted.tag, "fd279fa64fe1fa9a3551a4a88ae83424-2");
+        assert!(matches!(digest(file, 6, None).await, Err(Error::Changed { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_whole_or_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, target) = (dir.path().join("source"), dir.path().join("deep/target"));
+        std::fs::write(&source, vec![7; 600_000]).unwrap();
+        let sum = copy(source.clone(), target.clone(), 600_000).await.unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), vec![7; 600_000]);
+        assert_eq!(sum.md5, md5_of(source.clone(), 600_000).await.unwrap());
+        std::fs::remove_file(&target).unwrap();
+        assert!(matches!(copy(source, target.clone(), 5).await, Err(Error::Changed { .. })));
+        assert_eq!(std::fs::read_dir(target.parent().unwrap()).unwrap().count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_holds_over_all_uploads() {
+        let throttle = Throttle::new(100);
+        let start = Instant::now();
+        for _ in 0..5 {
+            throttle.wait(100).await;
+        }
+        assert_eq!(start.elapsed().as_secs(), 4);
+    }
+}

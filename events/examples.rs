@@ -112,8 +112,8 @@ fn backup() -> impl Iterator<Item = Event> {
         }
         .into(),
         Started { job: job.clone(), nodes: vec![pod.clone()] }.into(),
-        EffectClaimed { job: job.clone(), call: Call::Start(pod.clone()), attempt: 1, epoch: EPOCH }.into(),
-        ClaimAbandoned { job: job.clone(), call: Call::Start(pod.clone()), attempt: 1, epoch: EPOCH }.into(),
+        EffectClaimed { job: job.clone(), call: Call::Start(pod.clone()), attempt: 1, serial: 1, epoch: EPOCH }.into(),
+        ClaimAbandoned { job: job.clone(), call: Call::Start(pod.clone()), attempt: 1, serial: 1, epoch: EPOCH }.into(),
         NodeStarted { job: job.clone(), pod: pod.clone(), attempt: 1, sidecar: SidecarKind::Stheno }.into(),
         Progress {
             job: job.clone(),
@@ -147,6 +147,7 @@ fn backup() -> impl Iterator<Item = Event> {
             job: job.clone(),
             call: Call::Start(pod.clone()),
             attempt: 1,
+            serial: 1,
             epoch: EPOCH,
             in_doubt: true,
             not_found: false,

@@ -3,3 +3,4 @@ pub mod audit;
 pub mod log;
 pub mod observe;
 pub mod publish;
+pub mod tail;

@@ -8,8 +8,12 @@ mod archive;
 mod bad_input;
 #[path = "audit/catalogue.rs"]
 mod catalogue;
+#[path = "audit/golden.rs"]
+mod golden;
 #[path = "audit/history.rs"]
 mod history;
+#[path = "audit/nats.rs"]
+mod nats;
 #[path = "support/story.rs"]
 mod story;
 #[path = "audit/verify.rs"]

@@ -70,16 +70,14 @@ impl Args {
 
     fn wants(&self, manifest: &Manifest) -> bool {
         self.namespace.as_deref().is_none_or(|namespace| *manifest.namespace == *namespace)
-            && self
-                .name
-                .as_ref()
-                .is_none_or(|name| name.namespace == manifest.namespace && name.name == manifest.name)
+            && self.name.as_ref().is_none_or(|name| name.namespace == manifest.namespace && name.name == manifest.name)
     }
 }
 
 /// One table a kind, with the columns of its definition.
 fn tables(screen: Screen<'_>, manifests: &[&Manifest], at: Time) -> anyhow::Result<()> {
-    let kinds = [ObjectKind::MedusaBackupJob, ObjectKind::MedusaBackup, ObjectKind::CassandraDatacenter, ObjectKind::Pod];
+    let kinds =
+        [ObjectKind::MedusaBackupJob, ObjectKind::MedusaBackup, ObjectKind::CassandraDatacenter, ObjectKind::Pod];
     let mut first = true;
     for kind in kinds {
         let rows: Vec<&&Manifest> = manifests.iter().filter(|manifest| manifest.kind == kind).collect();
@@ -91,7 +89,8 @@ fn tables(screen: Screen<'_>, manifests: &[&Manifest], at: Time) -> anyhow::Resu
         }
         let columns = super::manifest::columns(kind);
         let headings: Vec<String> = columns.iter().map(|column| column.name.to_uppercase()).collect();
-        let headings: Vec<&str> = ["NAMESPACE", "NAME"].into_iter().chain(headings.iter().map(String::as_str)).collect();
+        let headings: Vec<&str> =
+            ["NAMESPACE", "NAME"].into_iter().chain(headings.iter().map(String::as_str)).collect();
         let mut table = Table::new(&mut *screen.out, screen.colour, &headings, &[]);
         for manifest in rows {
             let cells = [plain(&manifest.namespace), plain(&manifest.name)];

@@ -41,7 +41,9 @@ fn observed(event: &ObservedEvent) -> String {
     match event {
         ObservedEvent::BackupJob(e) => match e.meta.deleting {
             None => format!("asks for a {} backup of {}", e.backup_type.as_str(), e.dc),
-            Some(since) => format!("is being deleted since {} ({} backup of {})", clock(since), e.backup_type.as_str(), e.dc),
+            Some(since) => {
+                format!("is being deleted since {} ({} backup of {})", clock(since), e.backup_type.as_str(), e.dc)
+            }
         },
         ObservedEvent::Backup(e) => {
             let whose = if e.operation.is_some() { "made by a job of ours" } else { "not made by this operator" };
@@ -67,7 +69,9 @@ fn observed(event: &ObservedEvent) -> String {
             };
             format!("{address}, {sidecar}")
         }
-        ObservedEvent::Gone(e) if e.inferred => format!("the {} is there no more: a complete list lacks it", e.kind.as_str()),
+        ObservedEvent::Gone(e) if e.inferred => {
+            format!("the {} is there no more: a complete list lacks it", e.kind.as_str())
+        }
         ObservedEvent::Gone(e) => format!("the {} was deleted", e.kind.as_str()),
         ObservedEvent::Adopted(e) => match (e.started, e.finished) {
             (_, Some(finished)) => format!(
@@ -76,10 +80,9 @@ fn observed(event: &ObservedEvent) -> String {
                 e.finished_pods.len(),
                 e.failed_pods.len()
             ),
-            (Some(started), None) => format!(
-                "was started at {} by another program: it is followed, never commanded",
-                clock(started)
-            ),
+            (Some(started), None) => {
+                format!("was started at {} by another program: it is followed, never commanded", clock(started))
+            }
             (None, None) => "was there before this log began, and had not started".into(),
         },
         ObservedEvent::Malformed(e) => format!("the {} cannot be read: {}", e.kind.as_str(), e.reason),
@@ -90,9 +93,16 @@ fn observed(event: &ObservedEvent) -> String {
             plural(e.kind)
         ),
         ObservedEvent::Gap(e) => {
-            format!("changes of {} between resourceVersion {} and {} may have been missed", plural(e.kind), e.from, e.to)
+            format!(
+                "changes of {} between resourceVersion {} and {} may have been missed",
+                plural(e.kind),
+                e.from,
+                e.to
+            )
         }
-        ObservedEvent::Unobservable(e) => format!("{} cannot be listed, what depends on them waits: {}", plural(e.kind), e.reason),
+        ObservedEvent::Unobservable(e) => {
+            format!("{} cannot be listed, what depends on them waits: {}", plural(e.kind), e.reason)
+        }
         ObservedEvent::Observable(e) => format!("{} can be listed again", plural(e.kind)),
     }
 }
@@ -103,7 +113,12 @@ fn backup(event: &BackupEvent) -> String {
         BackupEvent::Started(e) => format!("starts on {}: {}", count(e.nodes.len(), "node"), listed(e.nodes.iter())),
         BackupEvent::EffectClaimed(e) => format!("{} (attempt {}, term {})", intent(&e.call), e.attempt, e.epoch),
         BackupEvent::ClaimAbandoned(e) => {
-            format!("nothing was sent to {} in time, so it is decided again (attempt {}, term {})", e.call.pod(), e.attempt, e.epoch)
+            format!(
+                "nothing was sent to {} in time, so it is decided again (attempt {}, term {})",
+                e.call.pod(),
+                e.attempt,
+                e.epoch
+            )
         }
         BackupEvent::NodeStarted(e) => {
             let who = match e.sidecar {
@@ -118,7 +133,11 @@ fn backup(event: &BackupEvent) -> String {
             parts.extend(e.bytes.map(size));
             parts.extend(e.files.map(|files| count(files, "file")));
             parts.extend(e.reused.map(|reused| format!("{reused} of them in the bucket already")));
-            if parts.is_empty() { format!("{} is complete", e.pod) } else { format!("{} is complete: {}", e.pod, parts.join(", ")) }
+            if parts.is_empty() {
+                format!("{} is complete", e.pod)
+            } else {
+                format!("{} is complete: {}", e.pod, parts.join(", "))
+            }
         }
         BackupEvent::NodeFailed(e) => {
             let next = if e.retryable { "it will be tried again" } else { "it is not tried again" };
@@ -180,7 +199,10 @@ fn datacenter(event: &DatacenterEvent) -> String {
             None => format!("the leader of term {} takes over", e.epoch),
         },
         DatacenterEvent::Incarnation(e) => {
-            format!("this is another datacenter of the same name (uid {}, before {}): what was open has ended", e.uid, e.former)
+            format!(
+                "this is another datacenter of the same name (uid {}, before {}): what was open has ended",
+                e.uid, e.former
+            )
         }
     }
 }
@@ -189,7 +211,9 @@ fn operator(event: &OperatorEvent) -> String {
     match event {
         OperatorEvent::Genesis(e) => format!("the log of cluster {} begins", e.cluster),
         OperatorEvent::Leading(e) => format!("{} leads, term {}", e.identity, e.epoch),
-        OperatorEvent::SteppedDown(e) => format!("the leader of term {} ended in order, with nothing in flight", e.epoch),
+        OperatorEvent::SteppedDown(e) => {
+            format!("the leader of term {} ended in order, with nothing in flight", e.epoch)
+        }
         OperatorEvent::Checkpoint(e) => {
             let signed = if e.signature.is_some() { "signed" } else { "not signed" };
             format!("the log up to message {} has the root {:?} ({signed})", e.sequence, e.root)

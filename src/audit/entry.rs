@@ -87,11 +87,6 @@ impl Entry {
     /// none of the log's. `digest` is [`Entry::digest`], which a caller often has.
     pub fn fold(&self, digest: Digest, world: &mut World) -> Vec<Touched> {
         let Some(aggregate) = self.aggregate() else { return Vec::new() };
-        world.apply(Message {
-            sequence: self.sequence,
-            aggregate,
-            digest,
-            envelope: self.envelope.as_ref(),
-        })
+        world.apply(Message { sequence: self.sequence, aggregate, digest, envelope: self.envelope.as_ref() })
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Args {
     #[arg(value_name = "FILE")]
     target: PathBuf,
     /// Replace the file if it is there.
-    #[arg(long)]
+    #[arg(long, env = "STHENO_FORCE", value_parser = clap::builder::FalseyValueParser::new())]
     force: bool,
 }
 
@@ -24,7 +24,13 @@ impl Args {
     ///
     /// # Errors
     /// When the log cannot be read, or the file not written.
-    pub(super) async fn run(&self, source: &Source, format: Format, now: Time, screen: Screen<'_>) -> anyhow::Result<()> {
+    pub(super) async fn run(
+        &self,
+        source: &Source,
+        format: Format,
+        now: Time,
+        screen: Screen<'_>,
+    ) -> anyhow::Result<()> {
         if !self.force && self.target.exists() {
             anyhow::bail!("{} is there already: choose another name, or give --force", self.target.display());
         }

@@ -21,7 +21,13 @@ impl Args {
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub(super) async fn run(&self, source: &Source, format: Format, now: Time, screen: Screen<'_>) -> anyhow::Result<()> {
+    pub(super) async fn run(
+        &self,
+        source: &Source,
+        format: Format,
+        now: Time,
+        screen: Screen<'_>,
+    ) -> anyhow::Result<()> {
         for glob in self.selection.fitting_nothing() {
             screen.note(format_args!("no event type of this version fits {glob}"));
         }

@@ -34,14 +34,17 @@ pub(super) fn manifests(world: &World) -> Vec<Manifest> {
 }
 
 fn of_datacenter(world: &World, key: &DcKey, dc: &Datacenter) -> Vec<Manifest> {
-    let manifest = |kind, name: &Arc<str>, value| Manifest { kind, namespace: key.namespace.clone(), name: name.clone(), value };
+    let manifest =
+        |kind, name: &Arc<str>, value| Manifest { kind, namespace: key.namespace.clone(), name: name.clone(), value };
     let jobs = dc.operations.values().filter(|operation| !operation.gone).map(|operation| {
         manifest(ObjectKind::MedusaBackupJob, &operation.request.meta.name, job(world, key, dc, operation))
     });
-    let backups = dc.backups.iter().map(|(name, made)| manifest(ObjectKind::MedusaBackup, name, backup(name, made, key)));
-    let object = dc.object.iter().map(|object| {
-        manifest(ObjectKind::CassandraDatacenter, &object.meta.name, datacenter(key, object))
-    });
+    let backups =
+        dc.backups.iter().map(|(name, made)| manifest(ObjectKind::MedusaBackup, name, backup(name, made, key)));
+    let object = dc
+        .object
+        .iter()
+        .map(|object| manifest(ObjectKind::CassandraDatacenter, &object.meta.name, datacenter(key, object)));
     let pods = dc.pods.values().map(|one| manifest(ObjectKind::Pod, &one.meta.name, pod(key, one)));
     jobs.chain(backups).chain(object).chain(pods).collect()
 }
@@ -86,7 +89,8 @@ fn adopted(operation: &Operation) -> Option<MedusaBackupJobStatus> {
 }
 
 fn backup(name: &Arc<str>, made: &Backup, key: &DcKey) -> Value {
-    let mut metadata = Map::from_iter([("name".to_owned(), json!(name)), ("namespace".to_owned(), json!(key.namespace))]);
+    let mut metadata =
+        Map::from_iter([("name".to_owned(), json!(name)), ("namespace".to_owned(), json!(key.namespace))]);
     if let Object::Ours { uid } | Object::Foreign { uid } = &made.object {
         metadata.insert("uid".into(), json!(uid));
     }
@@ -189,7 +193,11 @@ pub(super) struct Column {
 /// The columns of a kind beside namespace and name: those of its definition, where it is ours.
 pub(super) fn columns(kind: ObjectKind) -> Vec<Column> {
     let own = |columns: &[(&str, &str, bool)]| {
-        let column = |(name, path, date): &(&str, &str, bool)| Column { name: (*name).into(), path: (*path).into(), date: *date };
+        let column = |(name, path, date): &(&str, &str, bool)| Column {
+            name: (*name).into(),
+            path: (*path).into(),
+            date: *date,
+        };
         columns.iter().map(column).collect()
     };
     let crd = match kind {

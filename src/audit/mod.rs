@@ -9,7 +9,7 @@ pub mod catalogue;
 pub mod describe;
 pub mod entry;
 mod export;
-mod log;
+pub(crate) mod log;
 mod manifest;
 pub mod object;
 pub mod output;
@@ -29,9 +29,11 @@ pub use source::{Source, SourceArgs};
 use crate::log::Clock;
 use output::{Format, Screen};
 use std::io::{self, Write};
+use tokio_util::sync::CancellationToken;
 
 /// The audit replay tool: reads the log from NATS or from an exported file.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Example: stheno audit show medusabackupjob prod/nightly-1 --file monday.stheno")]
 pub struct Command {
     #[command(subcommand)]
     verb: Verb,
@@ -61,22 +63,17 @@ impl Command {
     ///
     /// # Errors
     /// With one sentence for the user.
-    pub async fn run(self, clock: Clock) -> anyhow::Result<()> {
-        let mut out = io::BufWriter::new(io::stdout().lock());
-        let colour = output::colour();
-        let result = self.run_to(clock, &mut out, colour).await;
-        output::quietly(result.and_then(|()| Ok(out.flush()?)))
-    }
-
-    /// Runs the verb, writing to `out`.
-    ///
-    /// # Errors
-    /// With one sentence for the user.
-    pub async fn run_to(self, clock: Clock, out: &mut dyn Write, colour: bool) -> anyhow::Result<()> {
+    pub async fn run(self, clock: Clock, cancel: CancellationToken) -> anyhow::Result<()> {
         let source = Source::open(&self.source, clock.clone()).await?;
-        let result = self.answer(&source, &clock, out, colour).await;
+        let mut out = io::BufWriter::new(io::stdout());
+        let colour = output::colour();
+        let answered = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(anyhow::anyhow!("interrupted")),
+            answered = self.answer(&source, &clock, &mut out, colour) => answered,
+        };
         source.close().await;
-        result
+        output::quietly(answered.and_then(|()| Ok(out.flush()?)))
     }
 
     /// Answers from a source that is open already.

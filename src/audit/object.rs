@@ -129,9 +129,8 @@ impl Names {
             name,
             uid: uid.cloned(),
         };
-        let seen = |kind, meta: &stheno_events::observed::Meta| {
-            vec![object(kind, Some(meta.name.clone()), Some(&meta.uid))]
-        };
+        let seen =
+            |kind, meta: &stheno_events::observed::Meta| vec![object(kind, Some(meta.name.clone()), Some(&meta.uid))];
         match event {
             Event::Observed(event) => match event {
                 ObservedEvent::BackupJob(e) => seen(ObjectKind::MedusaBackupJob, &e.meta),

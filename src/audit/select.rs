@@ -162,9 +162,9 @@ impl FromStr for Moment {
         if let Some(time) = time(text) {
             return Ok(Self::At(time));
         }
-        duration(text.strip_suffix(" ago").unwrap_or(text)).map(Self::Ago).ok_or_else(|| {
-            "expected a time (2026-03-01T02:00:00Z, 2026-03-01) or a duration (90m, 2h30m, 7d)".into()
-        })
+        duration(text.strip_suffix(" ago").unwrap_or(text))
+            .map(Self::Ago)
+            .ok_or_else(|| "expected a time (2026-03-01T02:00:00Z, 2026-03-01) or a duration (90m, 2h30m, 7d)".into())
     }
 }
 
@@ -185,7 +185,8 @@ impl FromStr for Point {
             Ok(0) => Err("the first sequence is 1".into()),
             Ok(sequence) => Ok(Self::Sequence(sequence)),
             Err(_) => text.parse().map(Self::Moment).map_err(|_: String| {
-                "expected a sequence (812), a time (2026-03-01T02:00:00Z, 2026-03-01) or a duration ago (90m, 7d)".into()
+                "expected a sequence (812), a time (2026-03-01T02:00:00Z, 2026-03-01) or a duration ago (90m, 7d)"
+                    .into()
             }),
         }
     }

@@ -20,7 +20,7 @@ pub struct SourceArgs {
     #[arg(long, global = true, value_name = "FILE", env = "STHENO_FILE")]
     pub file: Option<PathBuf>,
     /// The NATS server; without it the private one of the data folder is used.
-    #[arg(long, global = true, value_name = "URL", env = "STHENO_NATS_URL")]
+    #[arg(long, global = true, value_name = "URL", env = "STHENO_NATS_URL", hide_env_values = true)]
     pub nats_url: Option<String>,
     /// Credentials file for the NATS server.
     #[arg(long, global = true, value_name = "FILE", env = "STHENO_NATS_CREDS")]
@@ -63,11 +63,12 @@ impl Scope {
     }
 
     /// What the server is asked for: at least what is meant.
-    fn filter(&self) -> Filter {
-        match (&self.aggregate(), &self.namespace) {
-            (Some(aggregate), _) => Filter::Aggregates(vec![aggregate.clone()]),
+    #[must_use]
+    pub fn filter(&self) -> Filter {
+        match (self.aggregate(), &self.namespace) {
+            (Some(aggregate), _) => Filter::Aggregates(vec![aggregate]),
             (None, Some(namespace)) => Filter::Namespace(namespace.clone()),
-            (None, None) => Filter::All,
+            (None, None) => self.datacenter.clone().map_or(Filter::All, Filter::Datacenter),
         }
     }
 
@@ -98,8 +99,13 @@ pub enum Error {
     #[error("there is no log: the data folder {} does not exist; name a log with --nats-url, --data-dir or --file", .0.display())]
     NoData(PathBuf),
     /// Nothing says where the data folder is.
-    #[error("there is no log: neither HOME nor XDG_STATE_HOME is set; name a log with --nats-url, --data-dir or --file")]
+    #[error(
+        "there is no log: neither HOME nor XDG_STATE_HOME is set; name a log with --nats-url, --data-dir or --file"
+    )]
     NoHome,
+    /// Only a stream grows.
+    #[error("an exported log does not grow, so there is nothing to follow and nothing to resume: leave out --file")]
+    Still,
     /// The server does not answer any more.
     #[error("NATS went away: nothing came for {} s behind message {after}", SILENCE.as_secs())]
     Away {
@@ -121,6 +127,7 @@ impl Error {
             | Self::Open(_)
             | Self::NoData(_)
             | Self::NoHome
+            | Self::Still
             | Self::Away { .. } => None,
         }
     }
@@ -215,7 +222,7 @@ impl Source {
         let inner = match self {
             Self::Nats(log) => {
                 let cancel = CancellationToken::new();
-                Inner::Nats(Box::new(log.read(from..=u64::MAX, &scope.filter(), cancel)))
+                Inner::Nats(Box::new(log.read(from..=u64::MAX, &scope.filter(), cancel)), Some(SILENCE))
             }
             Self::File { path, .. } => Inner::File(Box::new(archive::Reader::open(path)?)),
             Self::Memory { log, messages } => {
@@ -229,6 +236,22 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Reads `scope` from the sequence `from` on, and stays for what comes. An exported log does not grow.
+    ///
+    /// # Errors
+    /// When there is nothing to follow.
+    pub fn follow(&self, from: u64, scope: Scope) -> Result<Reader, Error> {
+        match self {
+            Self::Nats(log) => {
+                let follow = log.follow_matching(from, &scope.filter(), CancellationToken::new());
+                Ok(Reader { inner: Inner::Nats(Box::new(follow), None), from, scope })
+            }
+            Self::File { .. } | Self::Memory { .. } => Err(Error::Still),
+        }
+    }
+}
+
 /// Delivers messages in the order of the stream.
 pub struct Reader {
     inner: Inner,
@@ -237,7 +260,8 @@ pub struct Reader {
 }
 
 enum Inner {
-    Nats(Box<Follow>),
+    /// With how long silence may last: for ever where there is no end.
+    Nats(Box<Follow>, Option<Duration>),
     File(Box<archive::Reader>),
     Memory(VecDeque<Entry>),
 }
@@ -250,15 +274,13 @@ impl Reader {
     pub async fn next(&mut self) -> Result<Option<Entry>, Error> {
         loop {
             let entry = match &mut self.inner {
-                Inner::Nats(follow) => match tokio::time::timeout(SILENCE, follow.next()).await {
-                    Ok(item) => match item.transpose()? {
-                        Some(item) => match Entry::delivered(item) {
-                            Some(entry) => Some(entry),
-                            None => continue,
-                        },
+                Inner::Nats(follow, silence) => match within(*silence, follow.next()).await {
+                    Some(item) => match item.transpose()?.map(Entry::delivered) {
+                        Some(Some(entry)) => Some(entry),
+                        Some(None) => continue,
                         None => None,
                     },
-                    Err(_elapsed) => return Err(Error::Away { after: follow.position() }),
+                    None => return Err(Error::Away { after: follow.position() }),
                 },
                 Inner::File(reader) => reader.next().transpose()?,
                 Inner::Memory(entries) => entries.pop_front(),
@@ -275,8 +297,16 @@ impl Reader {
     pub fn trailer(&self) -> Option<&archive::Trailer> {
         match &self.inner {
             Inner::File(reader) => reader.trailer(),
-            Inner::Nats(_) | Inner::Memory(_) => None,
+            Inner::Nats(..) | Inner::Memory(_) => None,
         }
+    }
+}
+
+/// What comes within a time, if it is bounded.
+pub(crate) async fn within<T>(patience: Option<Duration>, coming: impl Future<Output = T>) -> Option<T> {
+    match patience {
+        Some(patience) => tokio::time::timeout(patience, coming).await.ok(),
+        None => Some(coming.await),
     }
 }
 

@@ -4,9 +4,9 @@ use super::describe::{outcome, reason};
 use super::text::count;
 use stheno_events::observed::ObjectKind;
 use stheno_events::{PodName, Uid};
+use stheno_projections::Datacenter;
 use stheno_projections::backup::{NodeState, Operation, Stage};
 use stheno_projections::datacenter::Object;
-use stheno_projections::Datacenter;
 
 /// The state of an object of a datacenter.
 #[must_use]

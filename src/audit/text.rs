@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn sizes_are_cut_not_rounded_up() {
-        let cases = [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_048_575, "1023.9 KiB"), (u64::MAX, "15.9 EiB")];
+        let cases =
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_048_575, "1023.9 KiB"), (u64::MAX, "15.9 EiB")];
         for (bytes, text) in cases {
             assert_eq!(size(bytes), text);
         }

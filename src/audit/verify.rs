@@ -7,7 +7,7 @@ use super::source::{Error as SourceError, Scope, Source};
 use super::text::count;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
-use stheno_events::{Aggregate, Digest, Envelope, Epoch, Fact, Time};
+use stheno_events::{Aggregate, DcKey, Digest, Envelope, Epoch, Fact, Time};
 use stheno_projections::World;
 
 /// The hash chain, gaps, times that run backwards, illegal transitions.
@@ -159,7 +159,8 @@ impl Verifier {
         let envelope = entry.envelope.as_ref().map_err(ToString::to_string)?;
         let digest = entry.digest();
         self.report.events += envelope.events.len() as u64;
-        self.report.unknown += envelope.events.iter().filter(|fact| matches!(fact, Fact::Unknown { .. })).count() as u64;
+        self.report.unknown +=
+            envelope.events.iter().filter(|fact| matches!(fact, Fact::Unknown { .. })).count() as u64;
         self.chain(aggregate, entry.sequence, digest, envelope)?;
         placed(aggregate, envelope)?;
         self.timed(entry, envelope)?;
@@ -194,14 +195,20 @@ impl Verifier {
         }
         let Some(before) = before.filter(|_| linked) else { return Ok(()) };
         if envelope.at < before.at {
-            return Err(format!("its time {} lies before that of message {}, {}", envelope.at, before.sequence, before.at));
+            return Err(format!(
+                "its time {} lies before that of message {}, {}",
+                envelope.at, before.sequence, before.at
+            ));
         }
         if envelope.epoch < before.epoch {
             let (old, new) = (envelope.epoch, before.epoch);
             return Err(format!("the leader of term {old} wrote it after that of term {new} had taken over"));
         }
         if envelope.seen < before.sequence {
-            return Err(format!("its writer had seen the log up to {} only, not message {}", envelope.seen, before.sequence));
+            return Err(format!(
+                "its writer had seen the log up to {} only, not message {}",
+                envelope.seen, before.sequence
+            ));
         }
         Ok(())
     }
@@ -214,7 +221,10 @@ impl Verifier {
         let known = self.clock.partition_point(|(sequence, _)| *sequence <= envelope.seen);
         if let Some((sequence, at)) = known.checked_sub(1).and_then(|index| self.clock.get(index)) {
             if envelope.at < *at {
-                return Err(format!("its time {} lies before {at} of message {sequence}, which its writer had seen", envelope.at));
+                return Err(format!(
+                    "its time {} lies before {at} of message {sequence}, which its writer had seen",
+                    envelope.at
+                ));
             }
         }
         if self.clock.back().is_none_or(|(_, at)| *at < envelope.at) {
@@ -265,7 +275,9 @@ impl Verifier {
                 Some(whole) => told(predecessor, sequence, whole),
                 None => (
                     predecessor,
-                    format!("it is not the one that message {sequence} names as its predecessor; one of the two was changed"),
+                    format!(
+                        "it is not the one that message {sequence} names as its predecessor; one of the two was changed"
+                    ),
                 ),
             };
             self.found(whose, what);
@@ -279,16 +291,23 @@ fn told(predecessor: u64, sequence: u64, confirmed: bool) -> (u64, String) {
     if confirmed {
         (predecessor, format!("it was changed: message {sequence} names another one as its predecessor"))
     } else {
-        (sequence, format!("it was changed: it does not name message {predecessor}, and its successor does not name it"))
+        (
+            sequence,
+            format!("it was changed: it does not name message {predecessor}, and its successor does not name it"),
+        )
     }
 }
 
 /// Whether the message speaks of the datacenter under whose subject it lies.
 fn placed(aggregate: &Aggregate, envelope: &Envelope) -> Result<(), String> {
     let fits = match aggregate {
-        Aggregate::Datacenter(key) => key.namespace == envelope.ns && key.name == envelope.dc,
+        Aggregate::Datacenter(key) => *key == DcKey::new(envelope.ns.clone(), envelope.dc.clone()),
         Aggregate::Location(digest) => envelope.ns.is_empty() && **digest == *envelope.dc,
         Aggregate::Operator => envelope.ns.is_empty() && envelope.dc.is_empty(),
     };
-    if fits { Ok(()) } else { Err(format!("it lies in another aggregate than it speaks of ({}/{})", envelope.ns, envelope.dc)) }
+    if fits {
+        Ok(())
+    } else {
+        Err(format!("it lies in another aggregate than it speaks of ({}/{})", envelope.ns, envelope.dc))
+    }
 }

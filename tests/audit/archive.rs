@@ -75,7 +75,13 @@ async fn every_flipped_byte_and_every_cut_shows() {
     let mut longer = good.clone();
     longer.push(0);
     check(&longer, "a byte more".into()).await;
-    let known = ["FILE is not an exported log", "FILE is cut off behind", "FILE is damaged behind", "FILE has layout", "the log is at fault at message"];
+    let known = [
+        "FILE is not an exported log",
+        "FILE is cut off behind",
+        "FILE is damaged behind",
+        "FILE has layout",
+        "the log is at fault at message",
+    ];
     for error in &seen {
         assert!(known.iter().any(|known| error.starts_with(known)), "{error}");
         assert!(!error.contains('\n'), "{error}");

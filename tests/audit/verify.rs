@@ -101,7 +101,10 @@ async fn what_no_lawful_writer_writes() {
         append(story, &|e| e.epoch = Epoch(1));
     })
     .await;
-    assert_eq!((former.sequence, former.what.as_str()), (19, "the leader of term 1 wrote it after that of term 2 had taken over"));
+    assert_eq!(
+        (former.sequence, former.what.as_str()),
+        (19, "the leader of term 1 wrote it after that of term 2 had taken over")
+    );
 
     let misplaced = what(&|story| append(story, &|e| e.dc = "dc2".into())).await;
     assert_eq!(misplaced.what, "it lies in another aggregate than it speaks of (prod/dc2)");
@@ -145,5 +148,8 @@ async fn programs_get_the_fault_too() {
     let mut story = two_backups();
     story.messages[4].2 = edit(&story.messages[4].2.clone(), |envelope| envelope.by = "somebody".into());
     let error = audit(&story.source(), &["verify", "-o", "json"]).await.unwrap_err();
-    assert_eq!(error, "the log is at fault at message 5: it was changed: message 6 names another one as its predecessor");
+    assert_eq!(
+        error,
+        "the log is at fault at message 5: it was changed: message 6 names another one as its predecessor"
+    );
 }

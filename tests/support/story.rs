@@ -140,13 +140,21 @@ impl Story {
 
     /// Both nodes are called.
     pub fn started(&mut self, job: u32) -> &mut Self {
-        let call = |number| EffectClaimed { job: uid(job), call: Call::Start(pod(number)), attempt: 1, epoch: self.epoch };
+        let call = |number| EffectClaimed {
+            job: uid(job),
+            call: Call::Start(pod(number)),
+            attempt: 1,
+            serial: 1,
+            epoch: self.epoch,
+        };
         let started = Started { job: uid(job), nodes: vec![pod(1), pod(2)] };
         let events = vec![pod_seen(2, true).into(), started.into(), call(1).into(), call(2).into()];
         self.say(&dc("dc1"), Process::Backup, events).wait(1);
-        let accepted = |number| NodeStarted { job: uid(job), pod: pod(number), attempt: 1, sidecar: SidecarKind::Stheno };
+        let accepted =
+            |number| NodeStarted { job: uid(job), pod: pod(number), attempt: 1, sidecar: SidecarKind::Stheno };
         self.say(&dc("dc1"), Process::Backup, vec![accepted(1).into(), accepted(2).into()]).wait(30);
-        let node = |number, bytes| NodeProgress { pod: pod(number), bytes, bytes_total: 1 << 30, files: 10, files_total: 40 };
+        let node =
+            |number, bytes| NodeProgress { pod: pod(number), bytes, bytes_total: 1 << 30, files: 10, files_total: 40 };
         let progress = Progress { job: uid(job), nodes: vec![node(1, 1 << 29), node(2, 1 << 28)] };
         self.say(&dc("dc1"), Process::Backup, vec![progress.into()]).wait(60)
     }
@@ -165,7 +173,8 @@ impl Story {
         let events = vec![
             NodeFinished { job: uid(job), pod: pod(2), attempt: 1, bytes, files, reused }.into(),
             OutcomeDecided { job: uid(job), outcome: Outcome::Complete, message: message.clone() }.into(),
-            EffectClaimed { job: uid(job), call: Call::Summary(pod(1)), attempt: 1, epoch: self.epoch }.into(),
+            EffectClaimed { job: uid(job), call: Call::Summary(pod(1)), attempt: 1, serial: 1, epoch: self.epoch }
+                .into(),
         ];
         self.say(&dc("dc1"), Process::Backup, events).wait(2);
         let summary = Summarised {
@@ -191,6 +200,7 @@ impl Story {
             job: uid(job),
             call: Call::Start(pod(2)),
             attempt: 1,
+            serial: 1,
             epoch: self.epoch,
             in_doubt: true,
             not_found: false,
@@ -252,4 +262,82 @@ pub async fn audit(source: &Source, arguments: &[&str]) -> Result<String, String
     let done = line.command.answer(source, &clock, &mut out, false).await;
     let text = String::from_utf8(out).unwrap();
     done.map(|()| text).map_err(|error| format!("{error:#}"))
+}
+
+/// The event stream consumer, run as a command is.
+pub mod events {
+    use clap::Parser as _;
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+    use stheno::audit::{Source, SourceArgs};
+    use stheno::tail;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        command: tail::Command,
+    }
+
+    fn command(arguments: &[&str]) -> tail::Command {
+        Line::parse_from(["events"].iter().chain(arguments)).command
+    }
+
+    fn clock() -> stheno::log::Clock {
+        Arc::new(|| "2026-03-01T04:00:00Z".parse().unwrap())
+    }
+
+    /// Runs it to its end.
+    pub async fn read(source: &Source, arguments: &[&str]) -> Result<String, String> {
+        let mut out = Vec::new();
+        let done = command(arguments).write(source, &clock(), &mut out, false).await;
+        done.map(|()| String::from_utf8(out).unwrap()).map_err(|error| format!("{error:#}"))
+    }
+
+    /// What a command that runs on has written so far.
+    #[derive(Clone, Default)]
+    pub struct Output(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Output {
+        /// Its lines without headings, once there are this many.
+        pub async fn lines(&self, wanted: usize) -> Vec<String> {
+            for _ in 0..500 {
+                let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+                let lines: Vec<String> =
+                    text.lines().filter(|line| !line.trim_start().starts_with("SEQ")).map(str::to_owned).collect();
+                if lines.len() >= wanted {
+                    return lines;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            panic!("no {wanted} lines came");
+        }
+    }
+
+    /// Runs it in the background with --follow.
+    pub async fn following(url: &str, arguments: &[&str]) -> Output {
+        let args = SourceArgs {
+            file: None,
+            nats_url: Some(url.into()),
+            nats_creds: None,
+            stream: "STHENO".into(),
+            data_dir: None,
+        };
+        let source = Source::open(&args, clock()).await.unwrap();
+        let command = command(&[&["--follow"], arguments].concat());
+        let out = Output::default();
+        let mut written = out.clone();
+        tokio::spawn(async move { command.write(&source, &clock(), &mut written, false).await });
+        out
+    }
 }

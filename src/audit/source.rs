@@ -5,7 +5,7 @@ use super::entry::Entry;
 use crate::log::{self, Clock, Credentials, Endpoint, Filter, Follow, Log, Patience, Settings};
 use clap::Args;
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use stheno_events::{Aggregate, DcKey, LogId, Time};
 use tokio_util::sync::CancellationToken;
@@ -168,7 +168,7 @@ impl Source {
                 credentials: args.nats_creds.clone().map_or(Credentials::None, Credentials::File),
             },
             None => {
-                let data_dir = args.data_dir.clone().or_else(state_folder).ok_or(Error::NoHome)?;
+                let data_dir = args.data_dir.clone().or_else(crate::runtime::data_dir).ok_or(Error::NoHome)?;
                 if !data_dir.is_dir() {
                     return Err(Error::NoData(data_dir));
                 }
@@ -308,11 +308,4 @@ pub(crate) async fn within<T>(patience: Option<Duration>, coming: impl Future<Ou
         Some(patience) => tokio::time::timeout(patience, coming).await.ok(),
         None => Some(coming.await),
     }
-}
-
-/// The user's state folder, where nothing else is said.
-fn state_folder() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let base = set("XDG_STATE_HOME").map(PathBuf::from);
-    base.or_else(|| set("HOME").map(|home| Path::new(&home).join(".local/state"))).map(|base| base.join("stheno"))
 }

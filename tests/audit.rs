@@ -14,6 +14,8 @@ mod golden;
 mod history;
 #[path = "audit/nats.rs"]
 mod nats;
+#[path = "audit/process.rs"]
+mod process;
 #[path = "support/story.rs"]
 mod story;
 #[path = "audit/verify.rs"]

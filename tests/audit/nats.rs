@@ -14,7 +14,7 @@ fn clock() -> Clock {
 }
 
 /// A log on the server with the messages of a story, appended as the operator appends them.
-async fn written(url: &str, story: &Story) -> Log {
+pub async fn written(url: &str, story: &Story) -> Log {
     let settings = Settings {
         endpoint: Endpoint::External { url: url.to_owned(), credentials: Credentials::None },
         stream: "STHENO".into(),
@@ -151,7 +151,7 @@ async fn events_follow_with_filters() {
     let out = events::following(&url, &["--datacenter", "dc1", "--type", "backup.completed", "-o", "json"]).await;
     out.lines(1).await;
     // The first text lines wait for the widths of the columns, not for ever.
-    let text = events::following(&url, &["--type", "backup.completed", "--from-sequence", "10"]).await;
+    let text = events::following(&url, &["--type", "backup.completed", "--from-sequence", "9"]).await;
     text.lines(1).await;
     let led = Led { epoch: Epoch(1), quiet_until: None };
     story.say(&dc("dc2"), Process::Observed, vec![led.into()]);

@@ -223,7 +223,9 @@ fn json(value: &rmpv::Value) -> Value {
         rmpv::Value::Map(pairs) => {
             let key = |key: &rmpv::Value| match json(key) {
                 Value::String(text) => text,
-                other => other.to_string(),
+                key @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                    key.to_string()
+                }
             };
             Value::Object(pairs.iter().map(|(name, value)| (key(name), json(value))).collect())
         }

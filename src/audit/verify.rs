@@ -177,12 +177,10 @@ impl Verifier {
     ) -> Result<(), String> {
         let before = self.chains.get(aggregate).copied();
         let linked = envelope.prev == before.map(|before| before.digest);
-        if let Some(before) = before {
-            if let Some(predecessor) = before.broken {
-                self.doubts -= 1;
-                let (whose, what) = told(predecessor, before.sequence, linked);
-                self.found(whose, what);
-            }
+        if let Some((predecessor, suspect)) = before.and_then(|last| Some((last.broken?, last.sequence))) {
+            self.doubts -= 1;
+            let (whose, what) = told(predecessor, suspect, linked);
+            self.found(whose, what);
         }
         let broken = (!linked).then_some(before.map_or(0, |before| before.sequence));
         let epoch = before.map_or(envelope.epoch, |before| before.epoch.max(envelope.epoch));
@@ -219,13 +217,13 @@ impl Verifier {
             return Err(format!("its writer claims to have seen the log up to {}", envelope.seen));
         }
         let known = self.clock.partition_point(|(sequence, _)| *sequence <= envelope.seen);
-        if let Some((sequence, at)) = known.checked_sub(1).and_then(|index| self.clock.get(index)) {
-            if envelope.at < *at {
-                return Err(format!(
-                    "its time {} lies before {at} of message {sequence}, which its writer had seen",
-                    envelope.at
-                ));
-            }
+        if let Some((sequence, at)) = known.checked_sub(1).and_then(|index| self.clock.get(index))
+            && envelope.at < *at
+        {
+            return Err(format!(
+                "its time {} lies before {at} of message {sequence}, which its writer had seen",
+                envelope.at
+            ));
         }
         if self.clock.back().is_none_or(|(_, at)| *at < envelope.at) {
             self.clock.push_back((entry.sequence, envelope.at));

@@ -267,12 +267,18 @@ impl Jobs {
             Presence::Absent => Ok(None),
             Presence::Begun { owner, .. } if touched || ours(&owner) => Ok(None),
             Presence::Complete { owner, started_ms, finished_ms } if ours(&owner) => {
-                Ok(Some(Phase::Finished { started_ms, finished_ms, totals: Done::default() }))
+                Ok(Some(Phase::Finished { started_ms, finished_ms, totals: self.totals(name).await }))
             }
             Presence::Begun { owner, .. } | Presence::Complete { owner, .. } => {
                 Err(Refusal::Exists(backup::Error::taken(name, owner)))
             }
         }
+    }
+
+    /// What a backup in the bucket holds; nothing when its manifest cannot be read, for it is complete all the same.
+    async fn totals(&self, name: &BackupName) -> Done {
+        let manifest = self.0.brisk.get(&self.0.tools.layout.meta(name, "manifest.json")).await.ok().flatten();
+        manifest.and_then(|json| crate::manifest::totals(&json).ok()).map(Done::from).unwrap_or_default()
     }
 
     /// The state of an operation, or of the latest one about a name when no operation is given.

@@ -48,7 +48,7 @@ pub enum Error {
         key: String,
         /// Why.
         #[source]
-        source: object_store::Error,
+        source: Cause,
     },
     /// The bucket itself is not there.
     #[error("the bucket is not there: cannot {action} {key:?}")]
@@ -59,7 +59,7 @@ pub enum Error {
         key: String,
         /// Why.
         #[source]
-        source: object_store::Error,
+        source: Cause,
     },
     /// Anything else: network, overload, a full disk.
     #[error("cannot {action} {key:?} in the bucket")]
@@ -70,7 +70,7 @@ pub enum Error {
         key: String,
         /// Why.
         #[source]
-        source: object_store::Error,
+        source: Cause,
     },
     /// A key that the store cannot hold.
     #[error("{key:?} cannot be an object's key")]
@@ -108,19 +108,71 @@ impl Error {
     }
 
     pub(crate) fn of(action: &'static str, key: &str, source: object_store::Error) -> Self {
-        let key = key.to_owned();
+        let (key, status) = (key.to_owned(), status(&source));
         let denied = matches!(
             source,
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
         );
         // Only asking for an object may find it absent; whatever else is "not found" is the bucket.
         let absent = matches!(source, object_store::Error::NotFound { .. });
-        match (denied, absent) {
-            (true, _) => Self::Denied { action, key, source },
-            (false, true) => Self::NoBucket { action, key, source },
-            (false, false) => Self::Failed { action, key, source },
+        let source = Cause::of(source);
+        if denied || matches!(status, Some(401 | 403)) {
+            Self::Denied { action, key, source }
+        } else if absent || status == Some(404) {
+            Self::NoBucket { action, key, source }
+        } else {
+            Self::Failed { action, key, source }
         }
     }
+}
+
+/// Why the store failed, for people: the server's own words instead of the whole exchange.
+#[derive(Debug)]
+pub struct Cause {
+    brief: String,
+    error: object_store::Error,
+}
+
+impl Cause {
+    fn of(error: object_store::Error) -> Self {
+        let text = error.to_string();
+        let between = |tag: &str| {
+            let (_, rest) = text.split_once(&format!("<{tag}>"))?;
+            Some(rest.split_once(&format!("</{tag}>"))?.0)
+        };
+        let brief = match (between("Code"), between("Message")) {
+            (Some(code), Some(message)) => format!("{code}: {message}"),
+            (Some(code), None) => code.to_owned(),
+            (None, _) => {
+                let mut innermost: &dyn std::error::Error = &error;
+                while let Some(source) = innermost.source() {
+                    innermost = source;
+                }
+                innermost.to_string()
+            }
+        };
+        Self { brief, error }
+    }
+
+    /// The whole exchange, for the log.
+    pub fn whole(&self) -> &object_store::Error {
+        &self.error
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.brief)
+    }
+}
+
+impl std::error::Error for Cause {}
+
+/// The HTTP status of a failed request. Listings and deletions carry it in their text only.
+fn status(error: &object_store::Error) -> Option<u16> {
+    let text = error.to_string();
+    let (_, rest) = text.split_once("non-2xx status code: ")?;
+    rest.get(..3)?.parse().ok()
 }
 
 /// How long the store is given before a failure is one.

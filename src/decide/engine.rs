@@ -216,8 +216,10 @@ impl Engine {
                 let room = self.rooms.entry(key.clone()).or_default();
                 room.dirty = true;
                 let own = room.in_flight.take_if(|sent| Some(&sent.id) == id);
-                if let (Some(own), Ok(envelope)) = (own, envelope) {
-                    self.claims_committed(envelope, own.sent_ms);
+                if let Ok(envelope) = envelope
+                    && self.term() == Some(envelope.epoch)
+                {
+                    self.claims_committed(envelope, own.map(|sent| sent.sent_ms));
                     self.witness_terminal(envelope);
                 }
                 if !touched.is_empty() {
@@ -392,6 +394,14 @@ impl Engine {
     pub fn wake(&self) -> Option<Time> {
         self.acting()?;
         self.rooms.values().filter_map(|room| room.wake).min()
+    }
+
+    /// The term that this process leads.
+    const fn term(&self) -> Option<Epoch> {
+        match self.role {
+            Role::Leading { epoch, .. } => Some(epoch),
+            Role::Following => None,
+        }
     }
 
     /// The term, when this process leads and may decide: every watch's first list is in, nothing stands in the way.

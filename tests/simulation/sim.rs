@@ -2,6 +2,7 @@
 
 use crate::api::{Api, Body, Change, DC, JobStatus, NAMESPACE};
 use crate::log::Log;
+use crate::memory_log::Fault;
 use crate::process::{Input, Process, Step};
 use crate::sidecar::{Answer, Kind, Sidecar, Work};
 use chrono::{TimeDelta, TimeZone, Utc};
@@ -9,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use stheno_decide::engine::{Append, Appended, Command, WATCHED};
+use stheno_decide::engine::{Append, Command, WATCHED};
 use stheno_decide::{Effect, EffectKey, Observation};
 use stheno_events::backup::{self, Call, NodeFailed, NodeFinished, NodeStarted, NodeUnanswered, SidecarKind};
 use stheno_events::observed::ObjectKind;
@@ -23,6 +24,7 @@ use stheno_projections::datacenter::Object;
 pub(crate) struct Faults {
     pub(crate) lost_request: u32,
     pub(crate) lost_ack: u32,
+    pub(crate) late_request: u32,
     pub(crate) lost_reply: u32,
     /// Pauses of a whole process, and how long at most.
     pub(crate) pauses: u32,
@@ -36,7 +38,15 @@ pub(crate) struct Faults {
 
 impl Faults {
     pub(crate) fn leaders() -> Self {
-        Self { lost_ack: 30, lost_request: 30, pauses: 4, lease_flaps: 4, kills: 1, ..Self::default() }
+        Self {
+            lost_ack: 30,
+            lost_request: 30,
+            late_request: 30,
+            pauses: 4,
+            lease_flaps: 4,
+            kills: 1,
+            ..Self::default()
+        }
     }
 
     pub(crate) fn everything() -> Self {
@@ -72,6 +82,7 @@ enum Happening {
     Restart(usize),
     Resume(usize),
     Lease,
+    Late,
     PodReady(PodName),
     PodBack(PodName),
     UserDeletes(Uid),
@@ -84,6 +95,8 @@ pub(crate) struct Sim {
     queue: BTreeMap<(u64, u64), Happening>,
     rng: StdRng,
     pub(crate) log: Log,
+    /// Messages that followers were told of.
+    told: u64,
     pub(crate) api: Api,
     pub(crate) sidecars: BTreeMap<PodName, Sidecar>,
     pub(crate) processes: Vec<Process>,
@@ -116,7 +129,8 @@ impl Sim {
             order: 0,
             queue: BTreeMap::new(),
             rng: StdRng::seed_from_u64(plan.seed),
-            log: Log::default(),
+            log: Log::new(),
+            told: 0,
             api: Api::default(),
             sidecars: BTreeMap::new(),
             processes: Vec::new(),
@@ -287,6 +301,11 @@ impl Sim {
                 }
             }
             Happening::Lease => self.lease_round(),
+            Happening::Late => {
+                let now = time(self.now);
+                self.log.deliver_late(now);
+                self.tell_messages();
+            }
             Happening::PodReady(name) => {
                 if let Some(change) = self.api.ready(&name, true) {
                     self.tell(&change);
@@ -550,34 +569,41 @@ impl Sim {
     }
 
     fn append(&mut self, index: usize, life: u64, append: Append) {
-        let Append { aggregate, expected, envelope, .. } = append;
-        if self.chance(self.plan.faults.lost_request) {
-            // The writer times out, reads the subtree, does not find its id.
-            let last = self.log.last_of(&aggregate);
-            self.reply(index, life, Input::Appended(aggregate, envelope.id, Appended::NotIn { last }));
-            return;
-        }
-        let result = self.log.append(&aggregate, expected, &envelope);
-        let appended = match result {
-            Ok(sequence) => {
-                for to in 0..self.processes.len() {
-                    self.send(to, 0, Input::Message(sequence));
-                }
-                Appended::Committed(sequence)
-            }
-            Err(last) => Appended::NotIn { last },
+        let faults = self.plan.faults;
+        let fault = if self.chance(faults.lost_request) {
+            Some(Fault::Lost)
+        } else if self.chance(faults.lost_ack) {
+            Some(Fault::AckLost)
+        } else if self.chance(faults.late_request) {
+            let delay = 1 + self.below(8_000);
+            self.after(delay, Happening::Late);
+            Some(Fault::Late)
+        } else {
+            None
         };
+        let now = time(self.now);
+        let (appended, doubted) = self.log.append(&append, fault, now);
+        self.tell_messages();
         if self.crash_of(index, life, true) {
             return;
         }
-        // A lost acknowledgement is resolved by reading, which takes longer and says the same.
-        let slow = self.chance(self.plan.faults.lost_ack);
-        if slow {
+        let input = Input::Appended(append.aggregate, append.envelope.id, appended);
+        if doubted {
+            // It takes a time-out and a read to know.
             let delay = 5_000 + self.below(3_000);
-            let input = Input::Appended(aggregate, envelope.id, appended);
             self.after(delay, Happening::Arrive(index, life, input));
         } else {
-            self.reply(index, life, Input::Appended(aggregate, envelope.id, appended));
+            self.reply(index, life, input);
+        }
+    }
+
+    /// New messages reach every follower.
+    fn tell_messages(&mut self) {
+        for sequence in self.told + 1..=self.log.messages.len() as u64 {
+            for to in 0..self.processes.len() {
+                self.send(to, 0, Input::Message(sequence));
+            }
+            self.told = sequence;
         }
     }
 

@@ -7,6 +7,8 @@
 mod api;
 mod check;
 mod log;
+#[path = "../support/memory_log.rs"]
+mod memory_log;
 mod process;
 mod sidecar;
 mod sim;
@@ -34,7 +36,7 @@ fn crash_points(kind: Kind, test: &str) {
     for point in &chosen {
         let mut sim = Sim::new(Plan { crash_at: Some(*point), ..calm(kind) });
         sim.run();
-        let replay = format!("STHENO_SIM_POINT={point} cargo test -p stheno-decide --test simulation {test}");
+        let replay = format!("STHENO_SIM_POINT={point} cargo test --test simulation {test}");
         let found = check::all(&sim).unwrap_or_else(|fault| panic!("crash point {point}: {fault}\nreplay: {replay}"));
         assert_eq!(found, expected, "crash point {point} ends otherwise\nreplay: {replay}");
     }
@@ -60,7 +62,7 @@ fn crash_before_and_after_each_edge_with_a_stock_sidecar() {
     for point in &chosen {
         let mut sim = Sim::new(Plan { crash_at: Some(*point), ..calm(Kind::Medusa) });
         sim.run();
-        let replay = format!("STHENO_SIM_POINT={point} cargo test -p stheno-decide --test simulation {test}");
+        let replay = format!("STHENO_SIM_POINT={point} cargo test --test simulation {test}");
         let found = check::all(&sim).unwrap_or_else(|fault| panic!("crash point {point}: {fault}\nreplay: {replay}"));
         lost += u64::from(found.outcomes != ["Complete"]);
     }
@@ -78,7 +80,7 @@ fn seeds(test: &str, count: u64, plan: impl Fn(u64) -> Plan) {
     for seed in chosen {
         let mut sim = Sim::new(plan(seed));
         sim.run();
-        let replay = format!("STHENO_SIM_SEED={seed} cargo test -p stheno-decide --test simulation {test}");
+        let replay = format!("STHENO_SIM_SEED={seed} cargo test --test simulation {test}");
         let found = check::all(&sim).unwrap_or_else(|fault| panic!("seed {seed}: {fault}\nreplay: {replay}"));
         for outcome in found.outcomes {
             *tally.entry(outcome).or_default() += 1;

@@ -1,0 +1,292 @@
+//! What the tests stand on: one Cassandra node for all, a bucket and a sidecar process for each.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use stheno_local::cassandra::Cassandra;
+use stheno_local::ports::Port;
+use stheno_local::process::Process;
+use stheno_local::run::Run;
+use stheno_local::s3::S3;
+use stheno_local::testing;
+use stheno_rpc::medusa::medusa_client::MedusaClient;
+use stheno_rpc::sidecar::sidecar_client::SidecarClient;
+use stheno_rpc::sidecar::{Claim, NodeState, StartBackupRequest, WatchRequest, node_state};
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+const INI: &str = "STHENO_TEST_SIDECAR_INI";
+const ADDRESS: &str = "STHENO_TEST_SIDECAR_ADDRESS";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+static CASSANDRA: OnceCell<Cassandra> = OnceCell::const_new();
+
+/// The node that all tests share: their backups have names of their own.
+pub(crate) async fn cassandra() -> &'static Cassandra {
+    CASSANDRA.get_or_init(async || testing::cassandra().await.unwrap()).await
+}
+
+/// Makes a table with an index, if need be, and writes `count` rows of it from `from` on; each brings `bytes` of noise.
+pub(crate) async fn rows(table: &str, from: i32, count: i32, bytes: usize) {
+    let cql = session().await;
+    for statement in [
+        "CREATE KEYSPACE IF NOT EXISTS shop WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1}"
+            .to_owned(),
+        format!("CREATE TABLE IF NOT EXISTS shop.{table} (id int PRIMARY KEY, colour text, noise blob)"),
+        format!("CREATE INDEX IF NOT EXISTS {table}_colour ON shop.{table} (colour)"),
+    ] {
+        cql.query_unpaged(statement, ()).await.unwrap();
+    }
+    let insert = cql.prepare(format!("INSERT INTO shop.{table} (id, colour, noise) VALUES (?, ?, ?)")).await.unwrap();
+    for id in from..from + count {
+        let noise: Vec<u8> = (0..bytes).map(|_| rand::random()).collect();
+        cql.execute_unpaged(&insert, (id, format!("c{}", id % 5), noise)).await.unwrap();
+    }
+}
+
+async fn session() -> Session {
+    SessionBuilder::new().known_node_addr(cassandra().await.cql()).build().await.unwrap()
+}
+
+/// Where a test's backups go.
+pub(crate) enum Bucket {
+    Local,
+    S3(S3),
+}
+
+impl Bucket {
+    pub(crate) async fn s3() -> Self {
+        let server = testing::s3().await.unwrap();
+        server.create_bucket("backups").unwrap();
+        Self::S3(server)
+    }
+}
+
+/// A sidecar process with everything of its own.
+pub(crate) struct Sidecar {
+    process: Option<Process>,
+    pub(crate) run: Run,
+    pub(crate) bucket: Bucket,
+    port: Port,
+    pub(crate) ini: PathBuf,
+    pub(crate) volume: PathBuf,
+    claims: std::sync::atomic::AtomicU32,
+}
+
+impl Sidecar {
+    /// Starts one; `storage` are more lines of [storage].
+    pub(crate) async fn launch(bucket: Bucket, storage: &str) -> Self {
+        Self::launch_with(bucket, storage, "").await
+    }
+
+    /// Starts one; `sections` come after all others.
+    pub(crate) async fn launch_with(bucket: Bucket, storage: &str, sections: &str) -> Self {
+        let (run, port) = (Run::temporary().unwrap(), Port::take().unwrap());
+        let volume = run.folder("volume").unwrap();
+        let mut sidecar =
+            Self { process: None, run, bucket, port, ini: PathBuf::new(), volume, claims: Default::default() };
+        sidecar.configure(storage, sections).await;
+        sidecar.start().await;
+        sidecar
+    }
+
+    /// Writes medusa.ini anew; the next start reads it.
+    pub(crate) async fn configure(&mut self, storage: &str, sections: &str) {
+        let node = cassandra().await;
+        let place = match &self.bucket {
+            Bucket::Local => {
+                let base = self.run.folder("store").unwrap();
+                format!("storage_provider = local\nbase_path = {}\nbucket_name = backups", base.display())
+            }
+            Bucket::S3(server) => {
+                let keys = format!(
+                    "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+                    S3::ACCESS_KEY,
+                    S3::SECRET_KEY
+                );
+                let keys = self.run.file("credentials", &keys).unwrap();
+                let (host, port) = (server.address().ip(), server.address().port());
+                format!(
+                    "storage_provider = s3_compatible\nbucket_name = backups\nkey_file = {}\nhost = {host}\nport = {port}\n\
+                     secure = False\nregion = {}\ns3_addressing_style = path",
+                    keys.display(),
+                    S3::REGION
+                )
+            }
+        };
+        let ini = format!(
+            "[cassandra]\nconfig_file = {}\nnodetool_executable = {}\nresolve_ip_addresses = False\nuse_sudo = False\n\n\
+             [storage]\n{place}\nfqdn = {}\nuse_sudo_for_restore = False\n{storage}\n\n[grpc]\nenabled = 1\n\n{sections}\n",
+            node.yaml().display(),
+            node.nodetool().display(),
+            node.ip(),
+        );
+        self.ini = self.run.file("medusa.ini", &ini).unwrap();
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Starts it (again) on the same volume and waits until it accepts connections.
+    pub(crate) async fn start(&mut self) {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["sidecar_process", "--exact", "--ignored", "--nocapture"]);
+        command.env(INI, &self.ini).env(ADDRESS, self.address().to_string()).env("MEDUSA_TMP_DIR", &self.volume);
+        let mut process = self.run.spawn("sidecar", command).unwrap();
+        let address = self.address();
+        process
+            .until("accepting connections", PATIENCE, async || TcpStream::connect(address).await.is_ok())
+            .await
+            .unwrap();
+        self.process = Some(process);
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process.take().unwrap().kill();
+    }
+
+    /// SIGTERM; how it ended.
+    pub(crate) async fn stop(&mut self) -> std::process::ExitStatus {
+        let mut process = self.process.take().unwrap();
+        process.signal(nix::sys::signal::Signal::SIGTERM).unwrap();
+        tokio::time::timeout(Duration::from_secs(10), process.wait()).await.expect("no end within 10 s of SIGTERM")
+    }
+
+    async fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address())).unwrap().connect().await.unwrap()
+    }
+
+    pub(crate) async fn medusa(&self) -> MedusaClient<Channel> {
+        MedusaClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn ours(&self) -> SidecarClient<Channel> {
+        SidecarClient::new(self.channel().await)
+    }
+
+    /// A claim of a new operation.
+    pub(crate) fn claim(&self) -> Claim {
+        let number = self.claims.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Claim { operation: format!("operation-{number}"), attempt: 1, epoch: 1 }
+    }
+
+    /// Runs a backup to its end as a new operation.
+    pub(crate) async fn backup(&self, name: &str, full: bool) -> NodeState {
+        let claim = self.claim();
+        self.begin(&claim, name, full).await.unwrap();
+        self.follow(&claim, name).await
+    }
+
+    pub(crate) async fn begin(&self, claim: &Claim, name: &str, full: bool) -> Result<NodeState, tonic::Status> {
+        let request = StartBackupRequest { claim: Some(claim.clone()), name: name.to_owned(), full };
+        Ok(self.ours().await.start_backup(request).await?.into_inner().state.unwrap())
+    }
+
+    /// Watches to the end: the last state.
+    pub(crate) async fn follow(&self, claim: &Claim, name: &str) -> NodeState {
+        self.states(claim, name, |_| false).await.pop().unwrap()
+    }
+
+    /// Watches until a state is enough, or to the end: all states.
+    pub(crate) async fn states(
+        &self,
+        claim: &Claim,
+        name: &str,
+        enough: impl Fn(&NodeState) -> bool,
+    ) -> Vec<NodeState> {
+        let request = WatchRequest { claim: Some(claim.clone()), name: name.to_owned() };
+        let mut stream = self.ours().await.watch(request).await.unwrap().into_inner();
+        let mut states = Vec::new();
+        let all = async {
+            while let Some(state) = stream.message().await.unwrap() {
+                let last = enough(&state);
+                states.push(state);
+                if last {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), all).await.expect("the backup did not end within two minutes");
+        states
+    }
+
+    /// The folder that holds the objects.
+    pub(crate) fn objects(&self) -> PathBuf {
+        match &self.bucket {
+            Bucket::Local => self.run.path().join("store/backups"),
+            Bucket::S3(server) => server.folder().join("backups"),
+        }
+    }
+
+    /// All keys in the bucket.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let root = self.objects();
+        let mut keys: Vec<String> =
+            files(&root).iter().map(|file| file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned()).collect();
+        keys.sort();
+        keys
+    }
+
+    /// An object's content.
+    pub(crate) fn object(&self, key: &str) -> Vec<u8> {
+        std::fs::read(self.objects().join(key)).unwrap_or_else(|error| panic!("{key}: {error}"))
+    }
+
+    /// The objects of a manifest.
+    pub(crate) fn manifest(&self, prefix: &str, name: &str, node: &str) -> Vec<stheno_agent::manifest::Object> {
+        let json = self.object(&format!("{prefix}{node}/{name}/meta/manifest.json"));
+        let sections: Vec<stheno_agent::manifest::Section> = serde_json::from_slice(&json).unwrap();
+        sections.into_iter().flat_map(|section| section.objects).collect()
+    }
+
+    /// What the sidecar said.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.run.path().join("sidecar.log")).unwrap()
+    }
+}
+
+/// All files below a folder.
+pub(crate) fn files(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+/// Snapshots on the node's volume, by tag.
+pub(crate) async fn snapshots(tag: &str) -> Vec<PathBuf> {
+    let ending = format!("/snapshots/{tag}/");
+    files(&cassandra().await.data_dir()).into_iter().filter(|file| file.to_str().unwrap().contains(&ending)).collect()
+}
+
+pub(crate) fn phase(state: &NodeState) -> node_state::Phase {
+    state.phase()
+}
+
+/// The sidecar itself, when the environment asks for one.
+pub(crate) fn sidecar_process() {
+    let (Ok(ini), Ok(address)) = (std::env::var(INI), std::env::var(ADDRESS)) else { return };
+    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let config = stheno_agent::Config::load(Path::new(&ini), |key| std::env::var(key).ok()).unwrap();
+        let cancel = CancellationToken::new();
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
+        let stop = cancel.clone();
+        tokio::spawn(async move {
+            terminate.recv().await;
+            stop.cancel();
+        });
+        stheno_agent::run(config, Some(address.parse().unwrap()), cancel).await.unwrap();
+    });
+}

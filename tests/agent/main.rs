@@ -1,0 +1,23 @@
+//! The sidecar on real parts: a Cassandra node, an S3 server, and Medusa itself as reader, writer and client.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod acceptance;
+mod claims;
+mod contents;
+mod ground;
+mod medusa;
+mod stops;
+mod troubles;
+
+/// No test: the body of the sidecar processes that the tests start, stop and kill.
+#[test]
+#[ignore = "runs in the processes that other tests start"]
+fn sidecar_process() {
+    ground::sidecar_process();
+}

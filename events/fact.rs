@@ -14,6 +14,8 @@ pub struct Kind {
     pub version: u16,
     /// Whether a reader that does not know it must stop deciding for the aggregate.
     pub critical: bool,
+    /// What it says and when it is written, one sentence.
+    pub summary: &'static str,
 }
 
 macro_rules! families {

@@ -9,6 +9,7 @@ pub mod backup;
 pub mod chain;
 pub mod datacenter;
 pub mod envelope;
+pub mod examples;
 mod fact;
 pub mod observed;
 pub mod operator;

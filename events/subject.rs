@@ -162,6 +162,13 @@ pub fn namespace(log: &LogId, namespace: &str) -> String {
     format!("{ROOT}.{}.{}.>", log.as_str(), escape(namespace))
 }
 
+/// What every subject of the datacenters of a name matches, in all namespaces.
+#[must_use]
+pub fn datacenter(log: &LogId, name: &str) -> String {
+    let key = DcKey::new("", name);
+    format!("{ROOT}.{}.*.{}.>", log.as_str(), escape(&key.name))
+}
+
 /// Writes every character but `[a-z0-9-]` as `~hh` for each of its bytes. An empty text is `~`, so no token is empty;
 /// tokens that begin with `_` stay reserved.
 #[must_use]

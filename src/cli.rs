@@ -5,9 +5,11 @@ mod crds;
 mod operator;
 
 use crate::runtime::{self, LogFormat};
+use crate::{audit, tail};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Event-sourced orchestrator for Medusa backups of Apache Cassandra on Kubernetes.
 #[derive(Debug, Parser)]
@@ -51,6 +53,10 @@ enum Command {
     Agent(agent::Args),
     /// Prints the custom resource definitions
     Crds(crds::Args),
+    /// The event stream: history and what comes, one event a line
+    Events(Box<tail::Command>),
+    /// The audit replay tool: what happened, from the log on NATS or an exported file
+    Audit(Box<audit::Command>),
 }
 
 impl Command {
@@ -58,7 +64,7 @@ impl Command {
     const fn usual_logs(&self) -> &'static str {
         match self {
             Self::Operator(_) | Self::Agent(_) => "info,async_nats=warn,kube_client=off",
-            Self::Crds(_) => "warn",
+            Self::Crds(_) | Self::Events(_) | Self::Audit(_) => "warn",
         }
     }
 
@@ -67,6 +73,8 @@ impl Command {
             Self::Operator(args) => operator::run(*args).await,
             Self::Agent(args) => agent::run(args).await,
             Self::Crds(args) => crds::run(&args),
+            Self::Events(command) => command.run(Arc::new(runtime::wall), runtime::shutdown()?).await,
+            Self::Audit(command) => command.run(Arc::new(runtime::wall), runtime::shutdown()?).await,
         }
     }
 }

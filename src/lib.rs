@@ -1,5 +1,6 @@
 //! Stheno's shell: the edges around the pure rooms, and the order in which they are driven.
 
+pub mod audit;
 pub mod cli;
 pub mod effects;
 pub mod http;
@@ -9,3 +10,4 @@ pub mod observe;
 pub mod operator;
 pub mod publish;
 pub mod runtime;
+pub mod tail;

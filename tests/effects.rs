@@ -68,7 +68,7 @@ async fn report(runner: &mut Runner) -> Option<Vec<backup::Event>> {
         Report::Facts { events, .. } => {
             let fact = |event| match event {
                 Event::Backup(event) => event,
-                other => panic!("{other:?}"),
+                other @ (Event::Observed(_) | Event::Datacenter(_) | Event::Operator(_)) => panic!("{other:?}"),
             };
             Some(events.into_iter().map(fact).collect())
         }

@@ -68,6 +68,24 @@ pub enum Item {
     CaughtUp(u64),
 }
 
+impl Item {
+    /// A message as it came from the stream.
+    pub(super) fn read(log: &stheno_events::LogId, sequence: u64, subject: &str, time: Time, payload: Bytes) -> Self {
+        match Aggregate::parse(log, subject) {
+            Ok((aggregate, process)) => Self::Message(Box::new(Stored {
+                sequence,
+                subject: subject.to_owned(),
+                aggregate,
+                process,
+                time,
+                envelope: Envelope::decode(&payload),
+                payload,
+            })),
+            Err(_foreign) => Self::Foreign(Foreign { sequence, subject: subject.to_owned(), time, payload }),
+        }
+    }
+}
+
 /// Why reading ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -105,14 +123,17 @@ pub enum Filter {
     Aggregates(Vec<Aggregate>),
     /// Those of a namespace's datacenters.
     Namespace(String),
+    /// Those of the datacenters of this name, in all namespaces.
+    Datacenter(String),
 }
 
 impl Filter {
-    fn subjects(&self, log: &stheno_events::LogId) -> Vec<String> {
+    pub(super) fn subjects(&self, log: &stheno_events::LogId) -> Vec<String> {
         match self {
             Self::All => Vec::new(),
             Self::Aggregates(aggregates) => aggregates.iter().map(|aggregate| aggregate.filter(log)).collect(),
             Self::Namespace(namespace) => vec![stheno_events::subject::namespace(log, namespace)],
+            Self::Datacenter(name) => vec![stheno_events::subject::datacenter(log, name)],
         }
     }
 }
@@ -154,6 +175,15 @@ impl Log {
     #[must_use]
     pub fn follow(&self, from: u64, cancel: CancellationToken) -> Follow {
         self.reader(from, Vec::new(), End::Never, cancel)
+    }
+
+    /// Follows the messages that match `filter` from the sequence `from`, for ever. With a filter gaps cannot be told from
+    /// what is left out.
+    #[must_use]
+    pub fn follow_matching(&self, from: u64, filter: &Filter, cancel: CancellationToken) -> Follow {
+        let mut reader = self.reader(from, filter.subjects(self.id()), End::Never, cancel);
+        reader.done = matches!(filter, Filter::Aggregates(list) if list.is_empty());
+        reader
     }
 
     /// Reads the messages of a range, as far as the log reaches now, that match `filter`.
@@ -282,20 +312,12 @@ impl Follow {
         self.next = sequence + 1;
         let message = message.message;
         let subject = message.subject.as_str();
-        let item = match Aggregate::parse(self.log.id(), subject) {
-            Ok((aggregate, process)) => Item::Message(Box::new(Stored {
-                sequence,
-                subject: subject.to_owned(),
-                aggregate,
-                process,
-                time,
-                envelope: Envelope::decode(&message.payload),
-                payload: message.payload,
-            })),
-            Err(_foreign) => {
-                Item::Foreign(Foreign { sequence, subject: subject.to_owned(), time, payload: message.payload })
-            }
-        };
+        let item = Item::read(self.log.id(), sequence, subject, time, message.payload.clone());
+        if let Item::Message(stored) = &item
+            && let Ok(envelope) = &stored.envelope
+        {
+            self.log.inner.gauge.read(&envelope.id, time);
+        }
         Some(Ok(item))
     }
 
@@ -315,7 +337,12 @@ impl Follow {
                 }
                 Err(Attempt::Final(error)) => return Err(error),
                 Err(Attempt::Passing(reason)) => {
-                    tracing::debug!(reason, position = self.position(), "the log cannot be followed now: trying again");
+                    // A short absence is a restart; a long one should be seen.
+                    if self.pause < Duration::from_secs(1) {
+                        tracing::debug!(reason, position = self.position(), "the log cannot be followed: trying again");
+                    } else {
+                        tracing::warn!(reason, position = self.position(), "the log still cannot be followed");
+                    }
                     tokio::select! {
                         biased;
                         () = cancel.cancelled() => return Ok(()),

@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod clock;
 pub mod connection;
 pub mod durability;
+pub mod durable;
 pub mod embedded;
 pub mod follow;
 pub mod resolve;
@@ -21,6 +22,7 @@ pub use append::Outcome;
 pub use clock::{Clock, Skew};
 pub use connection::{Credentials, Link, Patience};
 pub use durability::{Durability, Reason};
+pub use durable::Durable;
 pub use follow::{Filter, Follow, Item, Stored};
 pub use resolve::Resolution;
 pub use settings::{Endpoint, Settings};
@@ -47,6 +49,7 @@ struct Inner {
     replicas: usize,
     max_message: Option<usize>,
     clock: Clock,
+    gauge: clock::Gauge,
     patience: Patience,
     embedded: Option<embedded::Embedded>,
 }
@@ -80,6 +83,13 @@ impl Log {
     #[must_use]
     pub fn link(&self) -> watch::Receiver<Link> {
         self.inner.link.clone()
+    }
+
+    /// Wall clock minus server clock, as far as they must differ: measured when the log was opened, at each
+    /// [`Log::facts`], and of own messages when they are read. [`Skew::of`] judges it.
+    #[must_use]
+    pub fn clock_offset(&self) -> watch::Receiver<chrono::TimeDelta> {
+        self.inner.gauge.watch()
     }
 
     /// Waits until everything that was handed over is sent (at most the patience of a request), and ends the private

@@ -93,15 +93,16 @@ impl Candidate {
     }
 
     /// Gives the Lease back, and stands again after `pause`.
-    pub async fn release(&self, pause: Duration) {
-        // An election that is over has nothing to give back.
-        let _ = self.release.send(pause).await;
+    pub fn release(&self, pause: Duration) {
+        // One that waits already does the same; an election that is over has nothing to give back.
+        let _ = self.release.try_send(pause);
     }
 
     /// Gives the Lease back for good; returns when it is, or after `patience`.
     pub async fn resign(mut self, patience: Duration) {
         let given_back = async {
-            self.release(Duration::MAX).await;
+            // An error means that the election is over.
+            let _ = self.release.send(Duration::MAX).await;
             // An error means that the election is over.
             let _ = self.held.wait_for(|held| !held).await;
         };

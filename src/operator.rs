@@ -4,6 +4,7 @@
 mod appends;
 mod health;
 mod metrics;
+mod obstacles;
 mod snapshots;
 mod start;
 mod witness;
@@ -12,7 +13,8 @@ pub use start::{Error, Settings, run};
 
 use crate::effects::{Report, Runner};
 use crate::lease::Candidate;
-use crate::log::{Durability, Follow, Item, Link, Log, Skew, Stored, Witness};
+use crate::log::checkpoint::Signer;
+use crate::log::{Follow, Item, Link, Log, Skew, Stored, Witness};
 use crate::observe::Sight;
 use crate::publish::Publisher;
 use crate::runtime;
@@ -20,13 +22,13 @@ use appends::{Appends, Ended};
 use futures::FutureExt as _;
 use health::Health;
 use metrics::Metrics;
+use obstacles::Obstacle;
 use snapshots::Photographer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use stheno_crds::condition;
-use stheno_decide::engine::{Command, Engine, Role};
-use stheno_events::{Aggregate, DcKey, Digest, Event, Time};
+use stheno_decide::engine::{Append, Command, Engine, Role};
+use stheno_events::{Aggregate, DcKey, Digest, Event, Fact, Time, operator};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -41,15 +43,6 @@ const STAND_AGAIN: Duration = Duration::from_secs(4);
 /// How long the end may take: claims in flight, calls that are out, what is to be published.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What stands in the way of doing anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Obstacle {
-    /// The log is not the one that was witnessed, or not whole.
-    Integrity,
-    /// The wall clock cannot be trusted.
-    Clock,
-}
-
 /// The operator's parts, and what is under way.
 struct Operator {
     engine: Engine,
@@ -63,6 +56,7 @@ struct Operator {
     candidate: Candidate,
     keeper: Keeper,
     photographer: Photographer,
+    signer: Option<Signer>,
     publisher: Publisher,
     published: mpsc::UnboundedReceiver<(DcKey, Event)>,
     /// None once reading failed for good, or the process ends.
@@ -97,7 +91,7 @@ impl Operator {
         self.clock();
         self.engine.lease(self.candidate.holds());
         while !self.over {
-            self.act().await;
+            self.act();
             if self.over {
                 break;
             }
@@ -121,12 +115,12 @@ impl Operator {
     }
 
     /// Asks the engine what is to be done, and does it.
-    async fn act(&mut self) {
+    fn act(&mut self) {
         self.polled = runtime::wall();
         let commands = self.engine.poll(self.polled, runtime::boot_ms(), &mut runtime::new_id);
         for command in commands {
             match command {
-                Command::Append(append) => self.appends.push(append),
+                Command::Append(append) => self.appends.push(self.signed(append)),
                 Command::Start(effect) => {
                     self.metrics.started(&effect.key.call);
                     self.runner.start(effect);
@@ -144,20 +138,32 @@ impl Operator {
                     let root = witness::root(world);
                     self.keeper.keep(Witness::of(self.log.identity(), world.position, root, epoch));
                 }
-                Command::Released => self.released().await,
+                Command::Released => self.released(),
             }
         }
         self.show();
     }
 
+    /// Checkpoints carry a signature where there is a key.
+    fn signed(&self, mut append: Append) -> Append {
+        if let Some(signer) = &self.signer {
+            for fact in &mut append.envelope.events {
+                if let Fact::Known(Event::Operator(operator::Event::Checkpoint(checkpoint))) = fact {
+                    checkpoint.signature = Some(signer.sign(checkpoint.sequence, &checkpoint.root));
+                }
+            }
+        }
+        append
+    }
+
     /// The term is over: the Lease goes back.
-    async fn released(&mut self) {
+    fn released(&mut self) {
         self.keeper.drop_waiting();
         self.publisher.suspend();
         if self.ending.is_some() {
             self.over = true;
         } else {
-            self.candidate.release(STAND_AGAIN).await;
+            self.candidate.release(STAND_AGAIN);
         }
     }
 
@@ -277,14 +283,6 @@ impl Operator {
         }
     }
 
-    /// Says so where nothing may be decided because a newer program wrote.
-    fn frozen(&mut self, key: &DcKey) {
-        if let Some(frozen) = self.engine.world().datacenter(key).and_then(|dc| dc.frozen.as_deref()) {
-            let message = format!("{key}: {frozen}");
-            self.health.set(condition::LOG_NEWER_THAN_OPERATOR, true, "UnknownEvents", &message);
-        }
-    }
-
     /// The log is whole in memory: from here on the API server is watched.
     fn watch(&mut self) {
         let highest = crate::observe::highest(self.engine.world());
@@ -340,68 +338,6 @@ impl Operator {
         match written {
             Written::Holds(epoch) => self.engine.witnessed(epoch),
             Written::Fault(fault) => self.distrust(fault),
-        }
-    }
-
-    /// The log is not what it was: nothing is done until a person decides.
-    fn distrust(&mut self, fault: String) {
-        self.obstacles.insert(Obstacle::Integrity, fault.into());
-        self.obstacles_changed();
-    }
-
-    fn clock(&mut self) {
-        let skew = *self.skew.borrow_and_update();
-        let seconds = |offset: chrono::TimeDelta| {
-            let direction = if offset < chrono::TimeDelta::zero() { "behind" } else { "ahead of" };
-            format!("The clock here is {} s {direction} that of the NATS server.", offset.abs().num_seconds())
-        };
-        match skew {
-            Skew::Fine => {
-                self.health.set(condition::CLOCK_SKEW, false, "InStep", "The clocks agree.");
-                self.obstacles.remove(&Obstacle::Clock);
-            }
-            Skew::Warn(offset) => {
-                self.health.set(condition::CLOCK_SKEW, true, health::TOLERATED, &seconds(offset));
-                self.obstacles.remove(&Obstacle::Clock);
-            }
-            Skew::Stop(offset) => {
-                let sentence = format!("{} Nothing is done until the clocks are set right.", seconds(offset));
-                self.health.set(condition::CLOCK_SKEW, true, "TooFar", &sentence);
-                self.obstacles.insert(Obstacle::Clock, sentence.into());
-            }
-        }
-        self.obstacles_changed();
-    }
-
-    fn obstacles_changed(&mut self) {
-        match self.obstacles.get(&Obstacle::Integrity).cloned() {
-            Some(fault) => self.health.set(condition::LOG_INTEGRITY, false, "Doubtful", &fault),
-            None => {
-                let good = "The log is the one that was witnessed.";
-                self.health.set(condition::LOG_INTEGRITY, true, "Witnessed", good);
-            }
-        }
-        self.engine.block(self.obstacles.values().next().cloned());
-        self.health.speak(self.candidate.holds());
-    }
-
-    fn health_of_log(&mut self) {
-        let up = self.link.borrow_and_update().up;
-        self.metrics.connected.set(i64::from(up));
-        if up {
-            self.health.set(health::LOG_CONNECTED, true, "Connected", "The NATS server answers.");
-        } else {
-            let away = "The NATS server is away: nothing is lost, and work goes on when it is back.";
-            self.health.set(health::LOG_CONNECTED, false, "Disconnected", away);
-        }
-        match self.log.durability() {
-            Durability::Safe => self.health.set(condition::DURABILITY, true, "Safe", "What the log has stays."),
-            Durability::Relaxed(reasons) => {
-                let word = reasons.first().map_or("Relaxed", |reason| reason.word());
-                let all: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-                let message = format!("What the log has may be lost: {}.", all.join("; "));
-                self.health.set(condition::DURABILITY, false, word, &message);
-            }
         }
     }
 }

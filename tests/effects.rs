@@ -31,6 +31,7 @@ fn pace() -> Pace {
         async_backup: Duration::from_millis(700),
         listing: Duration::from_millis(500),
         quiet: Duration::from_millis(300),
+        progress: Duration::from_millis(200),
         first_poll: Duration::from_millis(10),
         longest_poll: Duration::from_millis(40),
         visible: Duration::from_millis(600),
@@ -151,6 +152,31 @@ async fn ours_is_started_watched_and_ends() {
     assert_eq!(next_kind(&mut runner).await, "end");
     assert_eq!(fake.calls(), ["Capabilities", "StartBackup nightly job-uid 1 7", "Watch nightly"]);
     assert_eq!(runner.running(), 0);
+}
+
+#[tokio::test]
+async fn progress_is_handed_in_now_and_then_and_the_last_of_it_always() {
+    let fake = FalseSidecar::new();
+    let serving = fake.serve_ours();
+    let mut runner = runner();
+    runner.start(effect(start(), &serving));
+    assert_eq!(next_kind(&mut runner).await, "backup.node_started");
+    until("watched", || fake.count("Watch") == 1).await;
+    for bytes in 1..=50 {
+        fake.report(|state| {
+            state.set_phase(Phase::Uploading);
+            state.bytes_done = bytes;
+        });
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+    let mut seen = Vec::new();
+    while seen.last() != Some(&50) {
+        match next(&mut runner).await {
+            Some(backup::Event::Progress(progress)) => seen.push(progress.nodes[0].bytes),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(seen.len() < 10 && seen.is_sorted(), "{seen:?}");
 }
 
 #[tokio::test]

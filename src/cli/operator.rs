@@ -53,6 +53,9 @@ pub(super) struct Args {
     /// Accept a log that may lose what it has acknowledged
     #[arg(long, env = "STHENO_ALLOW_RELAXED_LOG", value_parser = clap::builder::FalseyValueParser::new())]
     allow_relaxed_log: bool,
+    /// File with the Ed25519 key that signs checkpoints: 32 bytes as 64 hexadecimal digits
+    #[arg(long, value_name = "FILE", env = "STHENO_CHECKPOINT_KEY")]
+    checkpoint_key: Option<PathBuf>,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
@@ -79,6 +82,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         allow_relaxed_log: args.allow_relaxed_log,
         http: args.http,
         leader_elect: args.leader_elect,
+        checkpoint_key: args.checkpoint_key,
     };
     Ok(crate::operator::run(settings, runtime::shutdown()?).await?)
 }

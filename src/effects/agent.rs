@@ -26,7 +26,12 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
         Err(failure) => return errand.unanswered(errand.resumes(), None, failure.sentence()).await,
     };
     if let Call::Summary(_) = errand.effect.key.call {
-        return summary::read(errand, &sidecar).await;
+        // It only reads: whoever comes next reads again.
+        return tokio::select! {
+            biased;
+            () = errand.stop.cancelled() => {}
+            () = summary::read(errand, &sidecar) => {}
+        };
     }
     let kind = tokio::select! {
         biased;

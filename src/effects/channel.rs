@@ -25,6 +25,8 @@ pub struct Pace {
     pub listing: Duration,
     /// A stream that says nothing for this long is checked by a question: a half-open connection looks the same.
     pub quiet: Duration,
+    /// Progress of one node is handed in at most this often.
+    pub progress: Duration,
     /// The first wait between polls.
     pub first_poll: Duration,
     /// The longest wait between polls.
@@ -41,6 +43,7 @@ impl Default for Pace {
             async_backup: Duration::from_secs(30),
             listing: Duration::from_secs(60),
             quiet: Duration::from_secs(30),
+            progress: Duration::from_secs(1),
             first_poll: Duration::from_millis(500),
             longest_poll: Duration::from_secs(10),
             visible: policy::START_VISIBLE.to_std().unwrap_or_default(),

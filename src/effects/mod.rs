@@ -77,8 +77,8 @@ impl Runner {
         });
     }
 
-    /// Stops an effect: following ends at once; a command that is out comes back first, bounded by its deadline, and its
-    /// outcome is handed in.
+    /// Stops an effect: following and reading end at once; a command that is out comes back first, bounded by its
+    /// deadline, and its outcome is handed in.
     pub fn stop(&mut self, key: &EffectKey) {
         if let Some(stop) = self.running.get(key) {
             stop.cancel();

@@ -6,14 +6,15 @@ use stheno_events::backup::SidecarKind;
 use stheno_events::{Event, Time};
 use stheno_rpc::sidecar::node_state::Phase;
 use stheno_rpc::sidecar::{CapabilitiesRequest, Claim, NodeState, StartBackupRequest, WatchRequest};
+use tokio::time::Instant;
 use tonic::Code;
 
 /// What a state leads to.
 enum Next {
     /// Wait for the next one.
-    Follow(Vec<Event>),
+    Follow(Option<Event>),
     /// The node has ended.
-    End(Vec<Event>),
+    End(Event),
     /// The sidecar does not know what it accepted.
     Lost,
 }
@@ -37,8 +38,8 @@ pub(super) async fn start_and_watch(errand: &Errand, sidecar: &Sidecar) {
             events.extend(more);
             errand.found(events).await;
         }
-        Next::End(more) => {
-            events.extend(more);
+        Next::End(end) => {
+            events.push(end);
             return errand.found(events).await;
         }
         Next::Lost => return lost(errand, heard).await,
@@ -74,11 +75,15 @@ async fn watch(
         () = errand.stop.cancelled() => return Ok(()),
         states = within(sidecar.pace.unary, "Watch", client.watch(request)) => states?,
     };
+    // Progress that was not handed in yet, and when the next may be.
+    let (mut waiting, mut again) = (None, Instant::now());
     loop {
+        let quiet = Instant::now() + sidecar.pace.quiet;
+        let until = if waiting.is_some() { again.min(quiet) } else { quiet };
         let state = tokio::select! {
             biased;
             () = errand.stop.cancelled() => return Ok(()),
-            state = tokio::time::timeout(sidecar.pace.quiet, states.message()) => state,
+            state = tokio::time::timeout_at(until, states.message()) => state,
         };
         let state = match state {
             Ok(Ok(Some(state))) => state,
@@ -87,16 +92,29 @@ async fn watch(
             }
             Ok(Err(status)) => return Err(failure("Watch", &status)),
             Err(_) => {
-                within(sidecar.pace.unary, "Capabilities", client.capabilities(CapabilitiesRequest {})).await?;
-                *heard = Some(crate::runtime::wall());
+                if let Some(progress) = waiting.take() {
+                    again = Instant::now() + sidecar.pace.progress;
+                    errand.found(vec![progress]).await;
+                } else {
+                    within(sidecar.pace.unary, "Capabilities", client.capabilities(CapabilitiesRequest {})).await?;
+                    *heard = Some(crate::runtime::wall());
+                }
                 continue;
             }
         };
         *heard = Some(crate::runtime::wall());
         match next(errand, &state) {
-            Next::Follow(events) => errand.found(events).await,
-            Next::End(events) => {
-                errand.found(events).await;
+            Next::Follow(progress) => {
+                waiting = progress.or(waiting);
+                if Instant::now() >= again
+                    && let Some(progress) = waiting.take()
+                {
+                    again = Instant::now() + sidecar.pace.progress;
+                    errand.found(vec![progress]).await;
+                }
+            }
+            Next::End(end) => {
+                errand.found(vec![end]).await;
                 return Ok(());
             }
             Next::Lost => {
@@ -114,17 +132,15 @@ async fn lost(errand: &Errand, heard: Option<Time>) {
 
 fn next(errand: &Errand, state: &NodeState) -> Next {
     match state.phase() {
-        Phase::Starting => Next::Follow(Vec::new()),
+        Phase::Starting => Next::Follow(None),
         Phase::Uploading => {
             let progress = [state.bytes_done, state.bytes_total, state.files_done, state.files_total];
-            Next::Follow(vec![errand.progress(progress)])
+            Next::Follow(Some(errand.progress(progress)))
         }
-        Phase::Finished => {
-            Next::End(vec![errand.finished(Some([state.bytes_total, state.files_total, state.files_reused]))])
-        }
+        Phase::Finished => Next::End(errand.finished(Some([state.bytes_total, state.files_total, state.files_reused]))),
         Phase::Failed => {
             let reason = if state.reason.is_empty() { "the sidecar gives no reason" } else { &state.reason };
-            Next::End(vec![errand.failed(reason, state.retryable)])
+            Next::End(errand.failed(reason, state.retryable))
         }
         Phase::NotFound | Phase::Unspecified => Next::Lost,
     }

@@ -40,20 +40,22 @@ pub(super) struct Photographer {
     snapshots: Snapshots,
     last: u64,
     last_ms: u64,
+    /// A snapshot after as many messages.
+    messages: u64,
     busy: Arc<AtomicBool>,
 }
 
 impl Photographer {
     pub(super) fn new(log: &Log, position: u64) -> Self {
         let busy = Arc::new(AtomicBool::new(false));
-        Self { snapshots: log.snapshots(), last: position, last_ms: runtime::boot_ms(), busy }
+        Self { snapshots: log.snapshots(), last: position, last_ms: runtime::boot_ms(), messages: MESSAGES, busy }
     }
 
     /// Takes one if it is time.
     pub(super) fn consider(&mut self, world: &World) {
         let new = world.position.saturating_sub(self.last);
         let old = runtime::boot_ms().saturating_sub(self.last_ms) >= EVERY_MS;
-        let Some(at) = world.at.filter(|_| new >= MESSAGES || (new > 0 && old)) else { return };
+        let Some(at) = world.at.filter(|_| new >= self.messages || (new > 0 && old)) else { return };
         if self.busy.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -73,5 +75,44 @@ impl Photographer {
             }
             busy.store(false, Ordering::Release);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Credentials, Endpoint, Patience, Settings};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_world_comes_back_from_a_snapshot_and_never_from_one_too_new() {
+        let nats = stheno_local::testing::nats().await.unwrap();
+        let log = Log::open(Settings {
+            endpoint: Endpoint::External { url: nats.url(), credentials: Credentials::None },
+            stream: "STHENO".into(),
+            cluster: Some("cafe".into()),
+            allow_relaxed: false,
+            clock: Arc::new(runtime::wall),
+            patience: Patience::default(),
+        })
+        .await
+        .unwrap();
+        let mut photographer = Photographer::new(&log, 0);
+        photographer.messages = 5;
+        let mut world = World { position: 4, at: Some(runtime::wall()), ..World::default() };
+        photographer.consider(&world);
+        assert!(!photographer.busy.load(Ordering::Acquire), "it is too early");
+        world.position = 5;
+        photographer.consider(&world);
+        for _ in 0..500 {
+            if !photographer.busy.load(Ordering::Acquire) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(load(&log, 9).await, world);
+        assert_eq!(load(&log, 5).await, world);
+        // The log that was vouched for ends before it.
+        assert_eq!(load(&log, 4).await, World::default());
     }
 }

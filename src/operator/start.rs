@@ -3,11 +3,13 @@
 use super::appends::Appends;
 use super::health::Health;
 use super::metrics::Metrics;
+use super::obstacles::Obstacle;
 use super::snapshots::{self, Photographer};
 use super::witness::{self, Keeper};
-use super::{Obstacle, Operator, Watches};
+use super::{Operator, Watches};
 use crate::effects::Runner;
 use crate::lease::{self, Candidate};
+use crate::log::checkpoint::Signer;
 use crate::log::{Endpoint, Log, Patience, Skew};
 use crate::{http, log, observe, publish, runtime};
 use k8s_openapi::api::core::v1::Namespace;
@@ -16,7 +18,7 @@ use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use stheno_decide::engine::{Engine, Identity};
@@ -54,6 +56,8 @@ pub struct Settings {
     pub http: SocketAddr,
     /// Whether several operators may run.
     pub leader_elect: bool,
+    /// A file with the private key that signs checkpoints.
+    pub checkpoint_key: Option<PathBuf>,
 }
 
 /// Why the operator cannot run.
@@ -86,6 +90,18 @@ pub enum Error {
     /// The witness.
     #[error("the log cannot be compared with its witness")]
     Witness(#[from] witness::Error),
+    /// The file with the key.
+    #[error("the checkpoint key {} cannot be read", .path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The key.
+    #[error(transparent)]
+    Key(#[from] log::checkpoint::Error),
     /// The address for health.
     #[error(transparent)]
     Http(#[from] http::Error),
@@ -134,6 +150,7 @@ async fn assemble(
     stop: &CancellationToken,
     shutdown: CancellationToken,
 ) -> Result<(Operator, impl Future<Output = ()> + use<>), Error> {
+    let signer = settings.checkpoint_key.as_deref().map(signer).transpose()?;
     let config = kube_config(&settings).await?;
     let namespace = settings.own_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let url = config.cluster_url.to_string();
@@ -204,6 +221,7 @@ async fn assemble(
         candidate,
         keeper,
         photographer,
+        signer,
         publisher,
         published,
         follow: Some(follow),
@@ -240,6 +258,11 @@ fn measure(log: Log, first: Skew, stop: CancellationToken) -> watch::Receiver<Sk
         }
     });
     receiver
+}
+
+fn signer(path: &Path) -> Result<Signer, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::KeyFile { path: path.to_owned(), source })?;
+    Ok(Signer::from_hex(&text)?)
 }
 
 async fn kube_config(settings: &Settings) -> Result<Config, Error> {

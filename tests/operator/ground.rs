@@ -176,6 +176,21 @@ impl Ground {
         }
     }
 
+    /// The text of a Kubernetes Event of the operator about itself.
+    pub async fn event_once(&self, reason: &str) -> String {
+        let events: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(self.admin.clone(), &self.namespace);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let all = events.list(&Default::default()).await.unwrap();
+            let found = all.items.into_iter().find(|event| event.reason.as_deref() == Some(reason));
+            if let Some(note) = found.and_then(|event| event.note) {
+                return note;
+            }
+            assert!(Instant::now() < deadline, "no Event {reason}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     pub async fn holder(&self) -> Option<String> {
         let leases: Api<Lease> = Api::namespaced(self.admin.clone(), &self.namespace);
         let lease = leases.get_opt("stheno-operator").await.unwrap()?;
@@ -217,9 +232,11 @@ impl Ground {
         self.start(|command| command.args(["--nats-url", &self.nats.url()]))
     }
 
-    /// Starts an operator with a private log.
+    /// Starts an operator that is alone and has a private log.
     pub fn embedded(&self, data_dir: &Path, program: &Path) -> Operator {
-        self.start(|command| command.arg("--data-dir").arg(data_dir).env("STHENO_NATS_SERVER", program))
+        self.start(|command| {
+            command.arg("--leader-elect=false").arg("--data-dir").arg(data_dir).env("STHENO_NATS_SERVER", program)
+        })
     }
 
     fn start(&self, with: impl FnOnce(&mut Command) -> &mut Command) -> Operator {

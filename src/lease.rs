@@ -77,13 +77,10 @@ impl Candidate {
         Self { held, release, _stop: stop.drop_guard() }
     }
 
-    /// Whether the Lease is held, once that has changed since the last call.
-    pub async fn changed(&mut self) -> bool {
-        match self.held.changed().await {
-            Ok(()) => *self.held.borrow_and_update(),
-            // The election ended with its guard, which is ours: this cannot be reached.
-            Err(_) => std::future::pending().await,
-        }
+    /// Whether the Lease is held, once that has changed since the last call; none when the election has ended.
+    pub async fn changed(&mut self) -> Option<bool> {
+        self.held.changed().await.ok()?;
+        Some(*self.held.borrow_and_update())
     }
 
     /// Whether the Lease is held now.

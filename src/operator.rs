@@ -74,6 +74,8 @@ struct Operator {
     /// When the end may take no longer; set once it has begun.
     ending: Option<Instant>,
     over: bool,
+    /// The part that ended by a defect.
+    failed: Option<&'static str>,
 }
 
 /// The watches of the API server.
@@ -98,15 +100,30 @@ impl Operator {
             let wake = self.wake();
             tokio::select! {
                 () = self.shutdown.cancelled(), if self.ending.is_none() => self.end(),
-                held = self.candidate.changed() => self.engine.lease(held && self.ending.is_none()),
+                held = self.candidate.changed() => match held {
+                    Some(held) => self.engine.lease(held && self.ending.is_none()),
+                    None => self.fail("the election"),
+                },
                 item = follow(&mut self.follow) => self.read(item),
                 ended = self.appends.next() => self.appended(ended),
                 report = self.runner.next() => self.reported(report),
                 sight = sights(&mut self.watches) => self.sighted(sight),
-                Some((key, event)) = self.published.recv() => self.engine.published(&key, event),
-                written = self.keeper.next() => self.witnessed(written),
-                Ok(()) = self.link.changed() => self.health_of_log(),
-                Ok(()) = self.skew.changed() => self.clock(),
+                published = self.published.recv() => match published {
+                    Some((key, event)) => self.engine.published(&key, event),
+                    None => self.fail("publishing"),
+                },
+                written = self.keeper.next() => match written {
+                    Some(written) => self.witnessed(written),
+                    None => self.fail("keeping the witness"),
+                },
+                changed = self.link.changed() => match changed {
+                    Ok(()) => self.health_of_log(),
+                    Err(_) => self.fail("the connection to NATS"),
+                },
+                changed = self.skew.changed() => match changed {
+                    Ok(()) => self.clock(),
+                    Err(_) => self.fail("comparing the clocks"),
+                },
                 () = sleep_until(wake) => self.woken(),
             }
         }
@@ -209,6 +226,13 @@ impl Operator {
             tracing::warn!("ending with calls under way: the next leader finds out what became of them");
             self.over = true;
         }
+    }
+
+    /// A part that never ends has ended, by a defect: nothing can be relied on, and the next process begins anew.
+    fn fail(&mut self, part: &'static str) {
+        self.failed = Some(part);
+        self.runner.stop_all();
+        self.over = true;
     }
 
     /// Begins the end: nothing new is seen or started; what is under way reaches a recorded point.
@@ -318,9 +342,8 @@ impl Operator {
     fn sighted(&mut self, mut sight: Option<Sight>) {
         for _ in 0..TURN {
             let Some(seen) = sight else {
-                // The watches end only when nobody wants them.
                 self.watches = Watches::Ended;
-                return;
+                return self.fail("watching the API server");
             };
             if self.engine.leads() {
                 self.publisher.sighted(self.engine.world(), &seen);

@@ -102,6 +102,9 @@ pub enum Error {
     /// The key.
     #[error(transparent)]
     Key(#[from] log::checkpoint::Error),
+    /// A part ended that never ends.
+    #[error("{0} ended by a defect of stheno, which its logs tell: starting again is safe")]
+    Defect(&'static str),
     /// The address for health.
     #[error(transparent)]
     Http(#[from] http::Error),
@@ -130,15 +133,20 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     operator.run().await;
 
     // What is being written to the API server is finished before the Lease goes; the log's connection goes last.
-    let Operator { candidate, log, runner, appends, .. } = operator;
+    let Operator { candidate, log, runner, appends, failed, .. } = operator;
     drop((runner, appends, parts));
     if tokio::time::timeout(LAST_WRITES, ends).await.is_err() {
         tracing::warn!("not all that was to be published was: the next leader publishes it");
     }
     candidate.resign(LAST_WRITES).await;
     log.close().await;
-    tracing::info!("stopped");
-    Ok(())
+    match failed {
+        Some(part) => Err(Error::Defect(part)),
+        None => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+    }
 }
 
 /// Makes all parts; returns the operator and what is to be waited for at its end.
@@ -234,6 +242,7 @@ async fn assemble(
         shutdown,
         ending: None,
         over: false,
+        failed: None,
         log,
     };
     Ok((operator, ends))

@@ -111,11 +111,9 @@ impl Keeper {
         self.newest.send_replace(None);
     }
 
-    pub(super) async fn next(&mut self) -> Written {
-        match self.written.recv().await {
-            Some(written) => written,
-            None => std::future::pending().await,
-        }
+    /// What became of the newest one that was tried; none when the writer has ended.
+    pub(super) async fn next(&mut self) -> Option<Written> {
+        self.written.recv().await
     }
 }
 

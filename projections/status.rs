@@ -152,11 +152,11 @@ fn conditions(operation: &Operation, hold: Option<&Hold<'_>>) -> Vec<Condition> 
             (queued.into_iter().collect(), *since)
         }
         Stage::Running { since } => {
-            let message = format!("{} nodes are backed up", operation.nodes.len());
+            let message = format!("{} nodes are being backed up", operation.nodes.len());
             (vec![condition(condition::PROGRESSING, true, "BackupRunning", &message, *since)], *since)
         }
         Stage::Closing { started, since, .. } => {
-            let message = "all nodes have ended, the summary of the backup is read";
+            let message = "all nodes have ended, the summary of the backup is being read";
             let running = started.unwrap_or(*since);
             (vec![condition(condition::PROGRESSING, true, "ReadingSummary", message, running)], *since)
         }

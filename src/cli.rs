@@ -63,7 +63,7 @@ impl Command {
     /// What is logged unless the user says otherwise: processes tell what they do, commands only what is wrong.
     const fn usual_logs(&self) -> &'static str {
         match self {
-            Self::Operator(_) | Self::Agent(_) => "info",
+            Self::Operator(_) | Self::Agent(_) => "info,async_nats=warn",
             Self::Crds(_) | Self::Events(_) | Self::Audit(_) => "warn",
         }
     }
@@ -108,6 +108,7 @@ pub fn main() -> ExitCode {
 }
 
 fn execute(cli: Cli) -> anyhow::Result<()> {
+    runtime::crypto();
     let usual = cli.command.usual_logs();
     runtime::trace(cli.logs.log_filter.as_deref().unwrap_or(usual), cli.logs.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -42,6 +42,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// One thing seen.
+#[allow(clippy::large_enum_variant, reason = "nearly all sights are of objects")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Sight {
     /// The newest sight of an object.

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stheno_crds::condition;
 use stheno_decide::engine::{Command, Engine, Role};
-use stheno_events::{Aggregate, DcKey, Digest, Event};
+use stheno_events::{Aggregate, DcKey, Digest, Event, Time};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -72,8 +72,10 @@ struct Operator {
     /// What the fold is compared with when it gets there.
     expected: Option<Witness>,
     link: watch::Receiver<Link>,
-    skew: watch::Receiver<Option<Skew>>,
+    skew: watch::Receiver<Skew>,
     obstacles: BTreeMap<Obstacle, Arc<str>>,
+    /// The time that the engine was last given.
+    polled: Time,
     shutdown: CancellationToken,
     /// When the end may take no longer; set once it has begun.
     ending: Option<Instant>,
@@ -92,7 +94,8 @@ impl Operator {
     /// Runs until the end that `shutdown` asks for.
     async fn run(&mut self) {
         self.health_of_log();
-        self.obstacles_changed();
+        self.clock();
+        self.engine.lease(self.candidate.holds());
         while !self.over {
             self.act().await;
             if self.over {
@@ -119,7 +122,8 @@ impl Operator {
 
     /// Asks the engine what is to be done, and does it.
     async fn act(&mut self) {
-        let commands = self.engine.poll(runtime::wall(), runtime::boot_ms(), &mut runtime::new_id);
+        self.polled = runtime::wall();
+        let commands = self.engine.poll(self.polled, runtime::boot_ms(), &mut runtime::new_id);
         for command in commands {
             match command {
                 Command::Append(append) => self.appends.push(append),
@@ -186,12 +190,11 @@ impl Operator {
     /// When to wake though nothing happens.
     fn wake(&self) -> Instant {
         let now = Instant::now();
-        let longest = now + LONGEST_SLEEP;
-        let due = self.engine.wake().map_or(longest, |due| {
-            let left = (due - runtime::wall()).to_std().unwrap_or_default();
-            // A moment that lies behind by the log's own time has been looked at already.
-            now + left.clamp(Duration::from_millis(1), LONGEST_SLEEP)
-        });
+        // A moment that the engine has been shown and that still stands waits for something to happen.
+        let shown = self.engine.world().at.map_or(self.polled, |at| at.max(self.polled));
+        let left = self.engine.wake().filter(|due| *due > shown).map(|due| due - runtime::wall());
+        let left = left.map_or(LONGEST_SLEEP, |left| left.to_std().unwrap_or_default().min(LONGEST_SLEEP));
+        let due = now + left;
         self.ending.map_or(due, |end| end.min(due))
     }
 
@@ -226,6 +229,10 @@ impl Operator {
                     tracing::info!(sequence, "the log was read");
                     self.engine.caught_up();
                     self.health.caught_up();
+                    let frozen = self.engine.world().datacenters.iter().find(|(_, dc)| dc.frozen.is_some());
+                    if let Some(key) = frozen.map(|(key, _)| key.clone()) {
+                        self.frozen(&key);
+                    }
                     self.watch();
                 }
                 Some(Err(error)) => {
@@ -254,9 +261,9 @@ impl Operator {
         if self.expected.as_ref().is_some_and(|expected| expected.last_sequence == message.sequence)
             && let Some(expected) = self.expected.take()
         {
-            match expected.judge_root(&witness::root(world)) {
-                crate::log::Integrity::Ok => {}
-                bad => return self.distrust(witness::fault(bad)),
+            let integrity = expected.judge_root(&witness::root(world));
+            if integrity != crate::log::Integrity::Ok {
+                return self.distrust(witness::fault(integrity));
             }
         }
         if self.engine.leads() {
@@ -265,9 +272,14 @@ impl Operator {
                 self.publisher.announce(world, envelope);
             }
         }
-        if let Aggregate::Datacenter(key) = &message.aggregate
-            && let Some(frozen) = world.datacenter(key).and_then(|dc| dc.frozen.clone())
-        {
+        if let Aggregate::Datacenter(key) = &message.aggregate {
+            self.frozen(key);
+        }
+    }
+
+    /// Says so where nothing may be decided because a newer program wrote.
+    fn frozen(&mut self, key: &DcKey) {
+        if let Some(frozen) = self.engine.world().datacenter(key).and_then(|dc| dc.frozen.as_deref()) {
             let message = format!("{key}: {frozen}");
             self.health.set(condition::LOG_NEWER_THAN_OPERATOR, true, "UnknownEvents", &message);
         }
@@ -278,7 +290,8 @@ impl Operator {
         let highest = crate::observe::highest(self.engine.world());
         self.watches = match std::mem::replace(&mut self.watches, Watches::Ended) {
             Watches::Waiting(start) if self.ending.is_none() => Watches::Running(start(highest)),
-            other => other,
+            Watches::Waiting(_) | Watches::Ended => Watches::Ended,
+            Watches::Running(sights) => Watches::Running(sights),
         };
     }
 
@@ -337,7 +350,7 @@ impl Operator {
     }
 
     fn clock(&mut self) {
-        let Some(skew) = *self.skew.borrow_and_update() else { return };
+        let skew = *self.skew.borrow_and_update();
         let seconds = |offset: chrono::TimeDelta| {
             let direction = if offset < chrono::TimeDelta::zero() { "behind" } else { "ahead of" };
             format!("The clock here is {} s {direction} that of the NATS server.", offset.abs().num_seconds())
@@ -348,7 +361,7 @@ impl Operator {
                 self.obstacles.remove(&Obstacle::Clock);
             }
             Skew::Warn(offset) => {
-                self.health.set(condition::CLOCK_SKEW, true, "Tolerated", &seconds(offset));
+                self.health.set(condition::CLOCK_SKEW, true, health::TOLERATED, &seconds(offset));
                 self.obstacles.remove(&Obstacle::Clock);
             }
             Skew::Stop(offset) => {

@@ -39,6 +39,12 @@ pub enum Error {
     Tracing(#[source] tracing_subscriber::util::TryInitError),
 }
 
+/// Chooses the cryptography of all TLS here: several are linked in by what we use, and none is the default then.
+pub fn crypto() {
+    // An error means that it was chosen before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// How the process's own logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {

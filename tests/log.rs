@@ -20,6 +20,8 @@ mod proxy;
 
 #[path = "log/append.rs"]
 mod append;
+#[path = "log/clock.rs"]
+mod clock;
 #[path = "log/embedded.rs"]
 mod embedded;
 #[path = "log/fixture.rs"]
@@ -32,3 +34,7 @@ mod opening;
 mod replicated;
 #[path = "log/same.rs"]
 mod same;
+#[path = "log/snapshot.rs"]
+mod snapshot;
+#[path = "log/witness.rs"]
+mod witness;

@@ -4,30 +4,20 @@
 //! the index's start files; the snapshot; the data; manifest.json last (it marks the node as done), then the index's
 //! finish files. Every step may be repeated: what a stopped or failed attempt left is continued or cleaned, never mixed in.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, TryStreamExt};
-use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::known::{self, Known};
-use crate::layout::{self, BackupName, Entry, FilePath, Layout};
-use crate::manifest::{self, Section};
-use crate::snapshot::{self, Extent, Service, SnapshotFile, Table};
+use crate::known::Known;
+use crate::layout::{self, BackupName, Entry, Layout};
+use crate::manifest;
+use crate::presence::{CLAIM, ClaimObject, Presence, presence};
+use crate::snapshot::{self, Extent, Service, Table};
 use crate::state::{self, Done, Phase, Record, StateDir};
 use crate::store::{self, Found, Store};
-use crate::upload::{self, Uploader};
+use crate::upload::Uploader;
 use crate::{cql, snapshot::scan};
 
-/// How often what is known of the bucket is kept while files go up.
-const KEEP_KNOWN: Duration = Duration::from_secs(30);
-/// Our own object beside Medusa's: who began the backup. Medusa deletes it with the rest of the backup.
-const CLAIM: &str = "stheno.json";
+mod transfer;
 
 /// Why a backup failed.
 #[derive(Debug, thiserror::Error)]
@@ -146,53 +136,6 @@ pub struct Tools {
     pub snapshots: Service,
     /// The folder on the volume.
     pub dir: StateDir,
-}
-
-/// What the bucket says of a name on this node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Presence {
-    /// Nothing.
-    Absent,
-    /// Begun and not finished.
-    Begun {
-        /// The operation that our claim names, if there is a claim.
-        owner: Option<String>,
-        /// When schema.cql was written, in ms, if it was.
-        started_ms: Option<i64>,
-    },
-    /// Finished.
-    Complete {
-        /// The operation that our claim names, if there is a claim.
-        owner: Option<String>,
-        /// When schema.cql was written, in ms.
-        started_ms: i64,
-        /// When manifest.json was written, in ms.
-        finished_ms: i64,
-    },
-}
-
-#[derive(Serialize, Deserialize)]
-struct ClaimObject {
-    operation: String,
-}
-
-/// Looks a name up in the bucket.
-pub async fn presence(store: &Store, layout: &Layout, name: &BackupName) -> Result<Presence, store::Error> {
-    let owner = async {
-        let claim = store.get(&layout.meta(name, CLAIM)).await?;
-        // A claim that is no JSON is nobody's.
-        Ok(claim.and_then(|json| serde_json::from_slice::<ClaimObject>(&json).ok()).map(|claim| claim.operation))
-    };
-    let (schema, done) = (layout.meta(name, "schema.cql"), layout.meta(name, "manifest.json"));
-    let (owner, schema, done) = tokio::try_join!(owner, store.head(&schema), store.head(&done))?;
-    let ms = |found: &Found| found.modified.timestamp_millis();
-    Ok(match (schema, done, owner) {
-        (schema, Some(done), owner) => {
-            Presence::Complete { owner, started_ms: schema.as_ref().map_or(ms(&done), ms), finished_ms: ms(&done) }
-        }
-        (None, None, None) => Presence::Absent,
-        (schema, None, owner) => Presence::Begun { owner, started_ms: schema.as_ref().map(ms) },
-    })
 }
 
 /// One backup of this node.
@@ -334,143 +277,6 @@ impl<'a> Backup<'a> {
         Ok(started.modified.timestamp_millis())
     }
 
-    /// Brings every file of the snapshot into the bucket, across tables.
-    async fn upload(&self, tables: &[Table]) -> Result<(Vec<Section>, u64), Error> {
-        let Tools { config, layout, store, dir, .. } = self.tools;
-        let root = if self.record.full { layout.private(&self.name) } else { layout.pool() };
-        let there = store.list(&root).await?;
-        let there: BTreeMap<&str, &Found> = there.iter().map(|found| (found.key.as_str(), found)).collect();
-        let known = Mutex::new(Known::load(dir));
-        // As many connections as Medusa opens with the same settings.
-        let at_once = config.storage.transfers * config.storage.part_transfers;
-        let mut waiting = Vec::new();
-        for (at, table) in tables.iter().enumerate() {
-            waiting.extend(table.files.iter().map(|file| (at, table, file)));
-        }
-        let mut waiting = waiting.into_iter();
-        let mut in_flight = FuturesUnordered::new();
-        let mut sections: Vec<Section> = tables.iter().map(Section::of).collect();
-        let (mut all_reused, mut kept) = (0, Instant::now());
-        loop {
-            while in_flight.len() < at_once
-                && let Some((at, table, file)) = waiting.next()
-            {
-                in_flight.push(self.place(at, table, file, &there, &known).boxed());
-            }
-            let Some(placed) = in_flight.try_next().await? else {
-                break;
-            };
-            self.progress.one(placed.object.size, placed.reused);
-            all_reused += u64::from(placed.reused);
-            if let Some(section) = sections.get_mut(placed.at) {
-                section.objects.push(placed.object);
-            }
-            if kept.elapsed() > KEEP_KNOWN {
-                lock(&known).save(dir)?;
-                kept = Instant::now();
-            }
-        }
-        drop(in_flight);
-        for section in &mut sections {
-            section.objects.sort_by(|a, b| a.path.cmp(&b.path));
-        }
-        let mut known = known.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if !self.record.full {
-            known.keep_only(tables);
-        }
-        known.save(dir)?;
-        Ok((sections, all_reused))
-    }
-
-    /// Finds or makes the object that holds a file's content. An object that is there is never overwritten with other content:
-    /// an older manifest may refer to it.
-    async fn place(
-        &self,
-        section: usize,
-        table: &Table,
-        file: &SnapshotFile,
-        there: &BTreeMap<&str, &Found>,
-        known: &Mutex<Known>,
-    ) -> Result<Placed, Error> {
-        let Tools { layout, uploader, .. } = self.tools;
-        let full = self.record.full;
-        let at = FilePath { keyspace: &table.keyspace, table: &table.table, file: &file.name };
-        let (size, place) = (file.identity.size, known::place(table, &file.name));
-        let same = |object: &known::Object| {
-            let found = there.get(object.key.as_str())?;
-            let tagged = found.etag.as_deref().is_none_or(|etag| etag == object.tag);
-            (found.size == size && tagged).then(|| (object.key.clone(), object.tag.clone()))
-        };
-        let unchanged = lock(known).get(full, &place, file.identity).and_then(same);
-        let placed = |path: String, tag: String, reused| Placed {
-            at: section,
-            object: manifest::Object { path, md5: Some(tag), size },
-            reused,
-        };
-        if let Some((path, tag)) = unchanged {
-            return Ok(placed(path, tag, true));
-        }
-        let key = if full { layout.privately(&self.name, &at) } else { layout.pooled(&at) };
-        let (key, tag, reused) = match there.get(key.as_str()).filter(|_| !full) {
-            Some(found) => self.beside(file, &at, found, there).await?,
-            // In a private copy, whatever an interrupted upload left is replaced.
-            None => {
-                let sum = uploader.upload(&file.path, size, &key).await?;
-                (key, sum.tag, false)
-            }
-        };
-        let object = known::Object { identity: file.identity, key: key.clone(), tag: tag.clone() };
-        lock(known).insert(full, place, object);
-        Ok(placed(key, tag, reused))
-    }
-
-    /// For a file whose name in the pool is taken: the same content is used, other content gets a key of its own.
-    async fn beside(
-        &self,
-        file: &SnapshotFile,
-        at: &FilePath<'_>,
-        found: &Found,
-        there: &BTreeMap<&str, &Found>,
-    ) -> Result<(String, String, bool), Error> {
-        let Tools { layout, store, uploader, .. } = self.tools;
-        let size = file.identity.size;
-        let sum = uploader.sum(&file.path, size).await?;
-        let equal = match (&found.etag, store.local_path(&found.key)) {
-            _ if found.size != size => false,
-            (Some(etag), _) => *etag == sum.tag || *etag == sum.md5,
-            (None, Some(path)) => upload::md5_of(path, size).await? == sum.md5,
-            (None, None) => false,
-        };
-        if equal {
-            let tag = found.etag.clone().unwrap_or(sum.tag);
-            return Ok((found.key.clone(), tag, true));
-        }
-        let key = layout.variant(&sum.md5, at);
-        match there.get(key.as_str()).filter(|variant| variant.size == size) {
-            Some(variant) => Ok((key, variant.etag.clone().unwrap_or(sum.tag), true)),
-            None => {
-                tracing::info!(
-                    file = at.file,
-                    table = at.table,
-                    key,
-                    "the pool holds other content under this name: kept beside it"
-                );
-                let sum = uploader.upload(&file.path, size, &key).await?;
-                Ok((key, sum.tag, false))
-            }
-        }
-    }
-
-    /// Removes from a full backup's private copy what an earlier snapshot of it had brought there.
-    async fn drop_strays(&self, sections: &[Section]) -> Result<(), Error> {
-        let Tools { layout, store, .. } = self.tools;
-        let wanted: BTreeSet<&str> =
-            sections.iter().flat_map(|section| &section.objects).map(|object| object.path.as_str()).collect();
-        let there = store.list(&layout.private(&self.name)).await?;
-        let strays = there.into_iter().map(|found| found.key).filter(|key| !wanted.contains(key.as_str()));
-        Ok(store.delete(strays.collect()).await?)
-    }
-
     /// Writes what marks the node as done, in Medusa's order; the same again after a stop in between.
     async fn finish(&self, manifest: Vec<u8>, totals: Done) -> Result<Phase, Error> {
         let Tools { layout, store, .. } = self.tools;
@@ -501,23 +307,4 @@ impl<'a> Backup<'a> {
     async fn written(&self, key: &str) -> Result<Found, Error> {
         self.tools.store.head(key).await?.ok_or_else(|| Error::Vanished { key: key.to_owned() })
     }
-}
-
-impl Section {
-    fn of(table: &Table) -> Self {
-        Self { keyspace: table.keyspace.clone(), columnfamily: table.table.clone(), objects: Vec::new() }
-    }
-}
-
-/// A file that is in the bucket.
-struct Placed {
-    /// Which section of the manifest.
-    at: usize,
-    object: manifest::Object,
-    reused: bool,
-}
-
-fn lock(known: &Mutex<Known>) -> std::sync::MutexGuard<'_, Known> {
-    // Nothing panics while it is held.
-    known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

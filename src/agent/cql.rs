@@ -25,13 +25,18 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No connection.
-    #[error("cannot reach CQL at {contact}")]
+    #[error("cannot reach CQL at {contact}: {}", innermost(source))]
     Connect {
         /// Host and port.
         contact: String,
-        /// Why.
-        #[source]
+        /// Why, wrapped many times by the driver.
         source: Box<NewSessionError>,
+    },
+    /// A user, a password, or both are wrong or missing.
+    #[error("CQL refuses the user {}: check cql_username and cql_password, or the secret with them", user.as_deref().unwrap_or("(none)"))]
+    Login {
+        /// Who it was.
+        user: Option<String>,
     },
     /// rpc_address or listen_address of cassandra.yaml is no address.
     #[error("cassandra.yaml's address {contact:?} cannot be resolved")]
@@ -83,17 +88,26 @@ impl Error {
     /// Whether the same thing may succeed later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Connect { source, .. } => !refused(source),
+            // An operator that brings users back makes a wrong password right.
+            Self::Connect { .. } | Self::Login { .. } => true,
             Self::Query { .. } | Self::Late { .. } | Self::Name(_) | Self::Address { .. } => true,
             Self::Answer { .. } | Self::Tls(_) | Self::TooOld { .. } => false,
         }
     }
 }
 
-/// A wrong user or password stays wrong.
+/// The driver does not say in its types that it was the login.
 fn refused(error: &NewSessionError) -> bool {
     let text = format!("{error:?}");
     ["AuthenticationError", "MissingAuthentication", "BadCredentials"].iter().any(|word| text.contains(word))
+}
+
+fn innermost(error: &NewSessionError) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }
 
 /// The ring of this node's datacenter, by node name: Medusa's tokenmap.json.
@@ -175,6 +189,9 @@ async fn connect(config: &Cassandra) -> Result<Session, Error> {
         let built = tokio::time::timeout(LIMIT, builder.build()).await;
         let error = match built {
             Ok(Ok(session)) => return Ok(session),
+            Ok(Err(source)) if refused(&source) => {
+                return Err(Error::Login { user: config.login.as_ref().map(|(user, _)| user.clone()) });
+            }
             Ok(Err(source)) => Error::Connect { contact: contact.clone(), source: Box::new(source) },
             Err(_) => Error::Late { contact: contact.clone() },
         };

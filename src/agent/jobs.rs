@@ -5,27 +5,25 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use stheno_rpc::sidecar::{NodeState, node_state};
+use stheno_rpc::sidecar::NodeState;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::backup::{self, Backup, Journal, Presence, Progress, Tools, presence};
+use crate::backup::{self, Progress, Tools};
 use crate::clock::now_ms;
 use crate::layout::{self, BackupName};
+use crate::presence::{Presence, presence};
 use crate::state::{self, Done, Phase, Record, State};
 use crate::store::Store;
 
-/// How often a watcher hears of progress.
-const PROGRESS: Duration = Duration::from_secs(1);
+mod runner;
+
 /// How long the bucket is asked about a name before a start is accepted; the backup itself asks again. Below the ten seconds
 /// that a leader gives a call.
 const ADMISSION: Duration = Duration::from_secs(5);
-/// Waits between attempts to clear a snapshot, in seconds.
-const CLEAR_WAITS: [u64; 3] = [1, 5, 15];
 /// Longest reason that is kept, in characters.
 const REASON: usize = 800;
 
@@ -341,172 +339,6 @@ impl Jobs {
                 shared.end_failed(&record.operation, reason, false).await;
             }
         });
-    }
-}
-
-impl Shared {
-    async fn run(&self, record: Record) {
-        let operation = record.operation.clone();
-        let work = async {
-            self.clear_others(&record).await;
-            let journal = Running { shared: self, operation: &operation };
-            Backup::new(&self.tools, &journal, &self.progress, record)?.run().await
-        };
-        let mut tick = tokio::time::interval(PROGRESS);
-        tokio::pin!(work);
-        let outcome: Result<Phase, backup::Error> = loop {
-            tokio::select! {
-                outcome = &mut work => break outcome,
-                () = self.cancel.cancelled() => {
-                    tracing::info!(operation, "stopped on the way; it goes on at the next start");
-                    return;
-                }
-                _ = tick.tick() => { self.changed.send_replace(()); }
-            }
-        };
-        // Before the end is told: who hears of it may count on the snapshot being gone.
-        tokio::select! {
-            () = self.clear_owed() => {}
-            () = self.cancel.cancelled() => {}
-        }
-        match outcome {
-            Ok(phase) => self.end(&operation, phase).await,
-            Err(error) => self.end_failed(&operation, sentence(&error), error.retryable()).await,
-        }
-    }
-
-    async fn end_failed(&self, operation: &str, reason: String, retryable: bool) {
-        tracing::warn!(operation, reason, retryable, "the backup failed");
-        let (started_ms, touched) = match self.state.lock().await.operation(operation) {
-            Some(record) => (record.phase.started_ms(), record.phase.touched()),
-            None => (None, false),
-        };
-        let phase = Phase::Failed { started_ms, finished_ms: now_ms(), reason, retryable, touched };
-        self.end(operation, phase).await;
-    }
-
-    /// A volume that does not take the end leaves the operation running: the next start finds the truth in the bucket.
-    async fn end(&self, operation: &str, phase: Phase) {
-        if let Err(error) = self.advance(operation, phase).await {
-            tracing::error!(error = sentence(&error), operation, "the end cannot be written down");
-        }
-    }
-
-    async fn advance(&self, operation: &str, phase: Phase) -> Result<(), state::Error> {
-        self.change(|state| {
-            if let Some(record) = state.operation_mut(operation) {
-                record.phase = phase;
-            }
-        })
-        .await
-    }
-
-    async fn remember(&self, record: Record) -> Result<(), state::Error> {
-        self.change(|state| state.remember(record)).await
-    }
-
-    /// Durable first, then visible.
-    async fn change(&self, change: impl FnOnce(&mut State)) -> Result<(), state::Error> {
-        let mut state = self.state.lock().await;
-        let mut next = state.clone();
-        change(&mut next);
-        self.tools.dir.save(&next)?;
-        *state = next;
-        self.changed.send_replace(());
-        Ok(())
-    }
-
-    /// Clears what earlier operations left, but not the snapshot that this one may continue with.
-    async fn clear_others(&self, record: &Record) {
-        let own = BackupName::parse(&record.name).map(|name| name.snapshot_tag()).ok();
-        let owed = self.state.lock().await.snapshots.clone();
-        let others = owed.into_iter().filter(|tag| Some(tag) != own.as_ref()).collect();
-        self.clear(others).await;
-    }
-
-    async fn clear_owed(&self) {
-        let owed = self.state.lock().await.snapshots.clone();
-        self.clear(owed.into_iter().collect()).await;
-    }
-
-    async fn clear(&self, tags: Vec<String>) {
-        for tag in tags {
-            let mut waits = CLEAR_WAITS.into_iter();
-            loop {
-                let Err(error) = self.tools.snapshots.clear(&tag).await else {
-                    let cleared = self
-                        .change(|state| {
-                            state.snapshots.remove(&tag);
-                        })
-                        .await;
-                    if let Err(error) = cleared {
-                        tracing::warn!(error = sentence(&error), tag, "will be cleared once more");
-                    }
-                    break;
-                };
-                tracing::warn!(error = sentence(&error), tag, "the snapshot is not cleared yet");
-                match waits.next() {
-                    Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-                    None => break,
-                }
-            }
-        }
-    }
-
-    fn view(&self, record: &Record) -> NodeState {
-        let mut view = NodeState {
-            name: record.name.clone(),
-            operation: record.operation.clone(),
-            attempt: record.attempt,
-            started_ms: record.phase.started_ms().unwrap_or_default(),
-            ..NodeState::default()
-        };
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        match &record.phase {
-            Phase::Starting { .. } => view.set_phase(node_state::Phase::Starting),
-            Phase::Uploading { .. } => {
-                view.set_phase(node_state::Phase::Uploading);
-                view.files_total = count(&self.progress.files_total);
-                view.files_done = count(&self.progress.files_done);
-                view.files_reused = count(&self.progress.files_reused);
-                view.bytes_total = count(&self.progress.bytes_total);
-                view.bytes_done = count(&self.progress.bytes_done);
-            }
-            Phase::Finished { finished_ms, totals, .. } => {
-                view.set_phase(node_state::Phase::Finished);
-                view.finished_ms = *finished_ms;
-                (view.files_total, view.files_done, view.files_reused) = (totals.files, totals.files, totals.reused);
-                (view.bytes_total, view.bytes_done) = (totals.bytes, totals.bytes);
-            }
-            Phase::Failed { finished_ms, reason, retryable, .. } => {
-                view.set_phase(node_state::Phase::Failed);
-                view.finished_ms = *finished_ms;
-                view.reason = reason.clone();
-                view.retryable = *retryable;
-            }
-        }
-        view
-    }
-}
-
-/// The journal of the backup that runs.
-struct Running<'a> {
-    shared: &'a Shared,
-    operation: &'a str,
-}
-
-#[async_trait::async_trait]
-impl Journal for Running<'_> {
-    async fn phase(&self, phase: Phase) -> Result<(), state::Error> {
-        self.shared.advance(self.operation, phase).await
-    }
-
-    async fn owe(&self, tag: &str) -> Result<(), state::Error> {
-        self.shared
-            .change(|state| {
-                state.snapshots.insert(tag.to_owned());
-            })
-            .await
     }
 }
 

@@ -11,6 +11,7 @@ mod known;
 pub mod layout;
 pub mod manifest;
 pub mod names;
+pub mod presence;
 pub mod server;
 pub mod snapshot;
 pub mod state;
@@ -57,6 +58,9 @@ pub enum Error {
 /// Runs the sidecar until `cancel`: serves gRPC on `listen` (else on the configured port of all addresses), continues what
 /// was stopped, and at the end leaves what runs at a point where the next start goes on.
 pub async fn run(config: Config, listen: Option<SocketAddr>, cancel: CancellationToken) -> Result<(), Error> {
+    // Two providers are linked in (others' features ask for both), and then rustls wants to be told; an error says that the
+    // process has chosen already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let dir = StateDir::open(&config.state_dir)?;
     let store = Store::open(&config.storage, Patience::Long)?;
     let brisk = Store::open(&config.storage, Patience::Short)?;

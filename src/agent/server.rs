@@ -24,11 +24,11 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
-use crate::backup::{Presence, presence};
 use crate::catalogue::{Catalogue, overall};
 use crate::config::{Grpc, GrpcTls, Place};
 use crate::jobs::{Claim, Jobs, Refusal, sentence};
 use crate::layout::BackupName;
+use crate::presence::{Presence, presence};
 use crate::state::{Phase, Record};
 use crate::store;
 

@@ -130,7 +130,7 @@ impl Error {
 #[derive(Debug)]
 pub struct Cause {
     brief: String,
-    error: object_store::Error,
+    error: Box<object_store::Error>,
 }
 
 impl Cause {
@@ -151,7 +151,7 @@ impl Cause {
                 innermost.to_string()
             }
         };
-        Self { brief, error }
+        Self { brief, error: Box::new(error) }
     }
 
     /// The whole exchange, for the log.

@@ -115,7 +115,10 @@ async fn connect(address: &Address, patience: Duration) -> Result<Channel, Failu
     let endpoint = Endpoint::from_shared(uri.clone())
         .map_err(|_| unreachable("this is no address"))?
         .connect_timeout(patience)
-        .tcp_keepalive(Some(Duration::from_secs(15)));
+        .tcp_keepalive(Some(Duration::from_secs(15)))
+        // Listings are large: one round trip for each 64 KiB would be slow.
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(1 << 20);
     match tokio::time::timeout(patience, endpoint.connect()).await {
         Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => Err(unreachable(&root(&error))),

@@ -256,6 +256,7 @@ impl Log {
         let acks = &self.inner.acks;
         let (in_flight, answer) = InFlight::enter(&acks.waiting, &filter)?;
         let reply = format!("{}.{}", acks.inbox, in_flight.token);
+        self.inner.gauge.sending(id);
         let exchange = async {
             let client = &self.inner.client;
             client.publish_with_reply_and_headers(subject, reply, headers, payload).await.ok()?;

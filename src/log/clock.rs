@@ -1,8 +1,10 @@
 //! The writer's wall clock beside the server's timestamps: who drives by time must know that they agree.
 
 use chrono::TimeDelta;
-use std::sync::Arc;
-use stheno_events::Time;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use stheno_events::{EventId, Time};
+use tokio::sync::watch;
 
 /// Where the log gets the wall clock from: given by the process's edge, never read here.
 pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
@@ -51,9 +53,61 @@ pub fn offset(before: Time, server: Time, after: Time) -> TimeDelta {
     }
 }
 
+/// Keeps the last measured offset: at every question to the server, and of own messages when they come back.
+pub(super) struct Gauge {
+    clock: Clock,
+    offset: watch::Sender<TimeDelta>,
+    /// Whether a message is waited for: looked at for every message that is read.
+    waiting: AtomicBool,
+    /// Which, and when it was handed over, by the wall clock.
+    sent: Mutex<Option<(EventId, Time)>>,
+}
+
+impl Gauge {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            offset: watch::Sender::new(TimeDelta::zero()),
+            waiting: AtomicBool::new(false),
+            sent: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<TimeDelta> {
+        self.offset.subscribe()
+    }
+
+    pub(super) fn measured(&self, offset: TimeDelta) {
+        self.offset.send_replace(offset);
+    }
+
+    /// A message is being sent. One at a time is waited for, and given up after a second: nobody may be reading.
+    pub(super) fn sending(&self, id: &EventId) {
+        let now = (self.clock)();
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.as_ref().is_none_or(|(_, before)| (now - *before).abs() > TimeDelta::seconds(1)) {
+            *sent = Some((id.clone(), now));
+            self.waiting.store(true, Ordering::Release);
+        }
+    }
+
+    /// A message was read, with the server's timestamp.
+    pub(super) fn read(&self, id: &EventId, time: Time) {
+        if !self.waiting.load(Ordering::Acquire) {
+            return;
+        }
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, before)) = sent.take_if(|(waiting, _)| waiting == id) {
+            self.waiting.store(false, Ordering::Release);
+            self.measured(offset(before, time, (self.clock)()));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicI64;
 
     fn at(seconds: i64) -> Time {
         Time::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
@@ -68,6 +122,29 @@ mod tests {
     fn the_sign_says_who_is_ahead() {
         assert_eq!(offset(at(10), at(0), at(11)), TimeDelta::seconds(10));
         assert_eq!(offset(at(0), at(10), at(1)), TimeDelta::seconds(-9));
+    }
+
+    #[test]
+    fn own_messages_that_come_back_are_measured() {
+        let now = Arc::new(AtomicI64::new(100));
+        let clock = Arc::clone(&now);
+        let gauge = Gauge::new(Arc::new(move || at(clock.load(Ordering::Relaxed))));
+        let offset = gauge.watch();
+        let id = |text: &str| EventId::from(text);
+        gauge.read(&id("stranger"), at(0));
+        gauge.sending(&id("1"));
+        gauge.sending(&id("2"));
+        gauge.read(&id("stranger"), at(0));
+        assert_eq!(*offset.borrow(), TimeDelta::zero(), "not the one");
+        gauge.read(&id("1"), at(30));
+        assert_eq!(*offset.borrow(), TimeDelta::seconds(70));
+        gauge.read(&id("2"), at(100));
+        assert_eq!(*offset.borrow(), TimeDelta::seconds(70), "it was not waited for");
+        gauge.sending(&id("3"));
+        now.store(200, Ordering::Relaxed);
+        gauge.sending(&id("4"));
+        gauge.read(&id("4"), at(200));
+        assert_eq!(*offset.borrow(), TimeDelta::zero(), "3 never came");
     }
 
     #[test]

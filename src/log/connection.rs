@@ -150,10 +150,8 @@ async fn with_credentials(
     match credentials {
         // async-nats takes no notice of what a URL says before the @.
         Credentials::None => Ok(match addresses.iter().find_map(|one| Some((one.username()?, one.password()))) {
-            Some((user, Some(password))) => {
-                ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
-            }
-            Some((token, None)) => ConnectOptions::with_token(token.to_owned()),
+            Some((user, Some(password))) => ConnectOptions::with_user_and_password(decoded(user), decoded(password)),
+            Some((token, None)) => ConnectOptions::with_token(decoded(token)),
             None => ConnectOptions::new(),
         }),
         Credentials::Token(token) => Ok(ConnectOptions::with_token(token.clone())),
@@ -161,6 +159,24 @@ async fn with_credentials(
             .await
             .map_err(|source| Error::Credentials { path: path.clone(), source }),
     }
+}
+
+/// Undoes the percent-encoding of a URL.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        let code = match rest {
+            [b'%', high, low, ..] => {
+                let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+                digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low)
+            }
+            _ => None,
+        };
+        bytes.push(code.unwrap_or(*byte));
+        rest = if code.is_some() { tail.get(2..).unwrap_or_default() } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn configure(options: ConnectOptions, patience: &Patience, state: watch::Sender<Link>) -> ConnectOptions {
@@ -201,6 +217,12 @@ mod tests {
         assert_eq!(shown("nats://user:pa@ss@a:4222,tls://token@b:1"), "nats://a:4222,tls://b:1");
         assert_eq!(shown("a:4222"), "a:4222");
         assert_eq!(shown("token@a:4222"), "a:4222");
+    }
+
+    #[test]
+    fn a_url_may_hold_any_password() {
+        assert_eq!(decoded("p%40s%3As%C3%BC%"), "p@s:sü%");
+        assert_eq!(decoded("%zz%4"), "%zz%4");
     }
 
     #[tokio::test]

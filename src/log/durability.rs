@@ -92,6 +92,26 @@ impl Reason {
     }
 }
 
+impl super::Log {
+    /// Judges anew what the server says now: limits come nearer, replicas are added.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn judge(&self) -> Result<Durability, super::stream::Error> {
+        let inner = &self.inner;
+        let info = super::stream::info(&inner.jetstream, self.stream_name()).await?;
+        let account = inner.jetstream.query_account().await.ok();
+        let version = inner.client.server_info().version;
+        Ok(Durability::of(reasons(&version, &info, account.as_ref(), inner.embedded.is_some())))
+    }
+}
+
+impl Durability {
+    pub(super) fn of(reasons: Vec<Reason>) -> Self {
+        if reasons.is_empty() { Self::Safe } else { Self::Relaxed(reasons) }
+    }
+}
+
 /// All that keeps the log from being [`Durability::Safe`]. The embedded server writes every message to disk before it
 /// acknowledges it, so one copy there is safe.
 pub(super) fn reasons(version: &str, info: &Info, account: Option<&Account>, embedded: bool) -> Vec<Reason> {
@@ -125,7 +145,14 @@ pub(super) fn reasons(version: &str, info: &Info, account: Option<&Account>, emb
             reasons.push(Reason::Limited(what));
         }
     }
-    let account_limit = account.and_then(|account| account.limits.max_storage.map(|limit| (account.storage, limit)));
+    // Where an account has tiers, its limits stand there, by the number of copies.
+    let tier = account.and_then(|account| account.tiers.get(&format!("R{}", config.num_replicas)));
+    let (used, limits) = match (tier, account) {
+        (Some(tier), _) => (tier.storage, Some(&tier.limits)),
+        (None, Some(account)) => (account.storage, Some(&account.limits)),
+        (None, None) => (0, None),
+    };
+    let account_limit = limits.and_then(|limits| limits.max_storage).map(|limit| (used, limit));
     if let Some((used, limit)) = account_limit.and_then(|(used, limit)| Some((used, u64::try_from(limit).ok()?)))
         && limit > 0
         && is_near(used, limit)

@@ -19,6 +19,7 @@ use files::{Lock, Room};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -91,6 +92,8 @@ struct Shared {
     /// The share of the `clients` lock; taken when the use ends.
     share: Mutex<Option<Lock>>,
     stop: CancellationToken,
+    /// Who starts a dead server again: must be at rest before the server is ended.
+    watcher: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Embedded {
@@ -129,6 +132,7 @@ impl Embedded {
                 running: Mutex::new(running),
                 share: Mutex::new(Some(share)),
                 stop: CancellationToken::new(),
+                watcher: Mutex::new(None),
             }),
         })
     }
@@ -155,7 +159,7 @@ impl Embedded {
     pub(super) fn keep_alive(&self, client: async_nats::Client) {
         let shared = Arc::downgrade(&self.shared);
         let stop = self.shared.stop.clone();
-        tokio::spawn(async move {
+        let watcher = tokio::spawn(async move {
             loop {
                 tokio::select! {
                     biased;
@@ -163,33 +167,21 @@ impl Embedded {
                     () = sleep(WATCH) => {}
                 }
                 let Some(shared) = shared.upgrade() else { return };
-                let deadline = Instant::now() + Duration::from_secs(15);
-                match server::look(&shared.room, deadline).await {
-                    Ok(Some(running)) => {
-                        let moved = running.port != shared.running().port;
-                        let url = running.url();
-                        *shared.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
-                        if moved {
-                            let told = client.set_server_pool(url.as_str()).await.map_err(|error| error.to_string());
-                            let again = client.force_reconnect().await.map_err(|error| error.to_string());
-                            if let Err(error) = told.and(again) {
-                                tracing::warn!(
-                                    error,
-                                    "the private nats-server has moved, and the client does not follow"
-                                );
-                            }
-                        }
-                    }
-                    Ok(None) => {}
-                    Err(error) => tracing::warn!(%error, "the private nats-server is gone and cannot be started again"),
+                if let Err(error) = shared.watch(&client).await {
+                    tracing::warn!(%error, "the private nats-server is gone and cannot be started again");
                 }
             }
         });
+        *self.shared.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(watcher);
     }
 
     /// Ends the use; ends the server when this was its last user.
     pub async fn close(&self) {
         self.shared.stop.cancel();
+        if let Some(watcher) = self.shared.watcher() {
+            // It ends by itself, after a start that it may be busy with.
+            let _ = watcher.await;
+        }
         let Some(whole) = self.shared.last() else { return };
         if !self.shared.room.begin_end() {
             return;
@@ -207,6 +199,9 @@ impl Drop for Embedded {
     /// The same as [`Embedded::close`], blocking, for ways out that do not close.
     fn drop(&mut self) {
         self.shared.stop.cancel();
+        if let Some(watcher) = self.shared.watcher() {
+            watcher.abort();
+        }
         let Some(whole) = self.shared.last() else { return };
         if !self.shared.room.begin_end() {
             return;
@@ -224,6 +219,30 @@ impl Drop for Embedded {
 impl Shared {
     fn running(&self) -> Running {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn watcher(&self) -> Option<JoinHandle<()>> {
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Starts the server again when it died; follows it when another process did.
+    async fn watch(&self, client: &async_nats::Client) -> Result<(), Error> {
+        let found = if self.room.is_running() {
+            self.room.running()
+        } else {
+            server::look(&self.room, Instant::now() + Duration::from_secs(15)).await?
+        };
+        let Some(found) = found else { return Ok(()) };
+        let (moved, url) = (found.port != self.running().port, found.url());
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        if moved {
+            let told = client.set_server_pool(url.as_str()).await.map_err(|error| error.to_string());
+            let again = client.force_reconnect().await.map_err(|error| error.to_string());
+            if let Err(error) = told.and(again) {
+                tracing::warn!(error, "the private nats-server has moved, and the client does not follow");
+            }
+        }
+        Ok(())
     }
 
     /// Gives the share back; the whole lock when nobody else has a share.

@@ -313,6 +313,11 @@ impl Follow {
         let message = message.message;
         let subject = message.subject.as_str();
         let item = Item::read(self.log.id(), sequence, subject, time, message.payload.clone());
+        if let Item::Message(stored) = &item
+            && let Ok(envelope) = &stored.envelope
+        {
+            self.log.inner.gauge.read(&envelope.id, time);
+        }
         Some(Ok(item))
     }
 
@@ -332,7 +337,12 @@ impl Follow {
                 }
                 Err(Attempt::Final(error)) => return Err(error),
                 Err(Attempt::Passing(reason)) => {
-                    tracing::debug!(reason, position = self.position(), "the log cannot be followed now: trying again");
+                    // A short absence is a restart; a long one should be seen.
+                    if self.pause < Duration::from_secs(1) {
+                        tracing::debug!(reason, position = self.position(), "the log cannot be followed: trying again");
+                    } else {
+                        tracing::warn!(reason, position = self.position(), "the log still cannot be followed");
+                    }
                     tokio::select! {
                         biased;
                         () = cancel.cancelled() => return Ok(()),

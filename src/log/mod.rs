@@ -49,6 +49,7 @@ struct Inner {
     replicas: usize,
     max_message: Option<usize>,
     clock: Clock,
+    gauge: clock::Gauge,
     patience: Patience,
     embedded: Option<embedded::Embedded>,
 }
@@ -82,6 +83,13 @@ impl Log {
     #[must_use]
     pub fn link(&self) -> watch::Receiver<Link> {
         self.inner.link.clone()
+    }
+
+    /// Wall clock minus server clock, as far as they must differ: measured when the log was opened, at each
+    /// [`Log::facts`], and of own messages when they are read. [`Skew::of`] judges it.
+    #[must_use]
+    pub fn clock_offset(&self) -> watch::Receiver<chrono::TimeDelta> {
+        self.inner.gauge.watch()
     }
 
     /// Waits until everything that was handed over is sent (at most the patience of a request), and ends the private

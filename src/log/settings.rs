@@ -1,7 +1,7 @@
 //! Opening the log: the stream is made with the settings it needs, read back, and judged.
 
 use super::append::Acks;
-use super::clock::{Clock, Skew};
+use super::clock::{Clock, Gauge, Skew};
 use super::connection::{self, Credentials, Patience};
 use super::durability::{Durability, Reason};
 use super::embedded::{self, Embedded};
@@ -134,14 +134,19 @@ impl Log {
         let account = jetstream.query_account().await.ok();
         let reasons =
             super::durability::reasons(&client.server_info().version, &info, account.as_ref(), embedded.is_some());
-        let durability = match reasons.iter().find(|reason| reason.is_refused()) {
-            Some(reason) if !settings.allow_relaxed => return Err(Error::Unsafe(reason.clone())),
-            Some(_) | None if reasons.is_empty() => Durability::Safe,
-            Some(_) | None => Durability::Relaxed(reasons),
-        };
+        if let Some(reason) = reasons.iter().find(|reason| reason.is_refused())
+            && !settings.allow_relaxed
+        {
+            return Err(Error::Unsafe(reason.clone()));
+        }
+        let durability = Durability::of(reasons);
 
         let acks = Acks::subscribe(&client, link.clone()).await?;
         let identity = info.identity()?;
+        let gauge = Gauge::new(Arc::clone(&settings.clock));
+        let before = (settings.clock)();
+        let facts = stream::info(&jetstream, &settings.stream).await?.facts(before, (settings.clock)())?;
+        gauge.measured(facts.clock_offset);
         let log = Self {
             inner: Arc::new(Inner {
                 max_message: usize::try_from(info.config.max_message_size).ok().filter(|size| *size > 0),
@@ -152,6 +157,7 @@ impl Log {
                 link,
                 identity,
                 durability,
+                gauge,
                 clock: settings.clock,
                 patience: settings.patience,
                 embedded,

@@ -15,6 +15,8 @@ use tokio::time::timeout;
 
 /// How long one operation on the object store may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the next chunk of a snapshot may take.
+const STALL: Duration = Duration::from_secs(5);
 /// The newest that are kept, beside one for each month.
 const KEPT: usize = 2;
 /// A chunk below the server's smallest usual max_payload.
@@ -193,10 +195,11 @@ impl Snapshots {
     }
 }
 
+/// Reads an object; `None` when it is damaged, also when a chunk is missing, for which the client would wait for ever.
 async fn fetch(bucket: &ObjectStore, name: &str) -> Option<Vec<u8>> {
-    let mut object = bucket.get(name).await.ok()?;
-    let mut world = Vec::new();
-    object.read_to_end(&mut world).await.ok()?;
+    let mut object = timeout(STALL, bucket.get(name)).await.ok()?.ok()?;
+    let mut world = Vec::with_capacity(object.info().size);
+    while timeout(STALL, object.read_buf(&mut world)).await.ok()?.ok()? > 0 {}
     Some(world)
 }
 

@@ -186,7 +186,9 @@ impl Log {
     pub async fn facts(&self) -> Result<Facts, Error> {
         let before = (self.inner.clock)();
         let info = info(&self.inner.jetstream, self.stream_name()).await?;
-        info.facts(before, (self.inner.clock)())
+        let facts = info.facts(before, (self.inner.clock)())?;
+        self.inner.gauge.measured(facts.clock_offset);
+        Ok(facts)
     }
 
     /// The first message of a subtree at or after a sequence, from the stream's leader.

@@ -96,11 +96,7 @@ impl ListWatch {
         let out = Out { index, steps };
         loop {
             let stop = match self.list(&out).await {
-                Ok(()) => match self.watch(&out).await {
-                    Stop::Closed => return,
-                    stop => stop,
-                },
-                Err(Stop::Closed) => return,
+                Ok(()) => self.watch(&out).await,
                 Err(stop) => stop,
             };
             let text = match stop {
@@ -183,10 +179,12 @@ impl ListWatch {
             if let Some(text) = stop {
                 self.rest(text).await;
             }
-            match self.probe().await {
-                Ok(()) => {}
-                Err(Stop::Away(text)) => self.rest(text).await,
-                Err(stop) => return self.leave(told, stop),
+            // Without an answer no watch goes on: one from a version that the store has lost would be silent.
+            while let Err(stop) = self.probe().await {
+                match stop {
+                    Stop::Away(text) => self.rest(text).await,
+                    Stop::Closed | Stop::Forgotten | Stop::Unobservable(_) => return self.leave(told, stop),
+                }
             }
         }
     }
@@ -264,28 +262,26 @@ impl ListWatch {
             "" => self.resource.plural.clone(),
             group => format!("{}.{group}", self.resource.plural),
         };
-        match error {
-            kube::Error::Api(status) => match status.code {
-                401 => Stop::Unobservable(
-                    "the API server does not accept the operator's credentials: check its kubeconfig or token".into(),
-                ),
-                403 => Stop::Unobservable(format!(
-                    "the operator may not see objects of kind {kind} in {scope}: allow its service account to get, list \
+        let kube::Error::Api(status) = error else { return Stop::Away(chain(&error)) };
+        match status.code {
+            401 => Stop::Unobservable(
+                "the API server does not accept the operator's credentials: check its kubeconfig or token".into(),
+            ),
+            403 => Stop::Unobservable(format!(
+                "the operator may not see objects of kind {kind} in {scope}: allow its service account to get, list \
                      and watch {resource}"
-                )),
-                404 => Stop::Unobservable(match self.kind {
-                    ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup => {
-                        format!("the kind {kind} is not installed: run stheno crds | kubectl apply --server-side -f -")
-                    }
-                    ObjectKind::CassandraDatacenter => {
-                        format!("the kind {kind} is not installed: install cass-operator")
-                    }
-                    ObjectKind::Pod => format!("the API server knows no {resource}: check its address"),
-                }),
-                410 => Stop::Forgotten,
-                _ => Stop::Away(status.message.clone()),
-            },
-            other => Stop::Away(chain(&other)),
+            )),
+            404 => Stop::Unobservable(match self.kind {
+                ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup => {
+                    format!("the kind {kind} is not installed: run stheno crds | kubectl apply --server-side -f -")
+                }
+                ObjectKind::CassandraDatacenter => {
+                    format!("the kind {kind} is not installed: install cass-operator")
+                }
+                ObjectKind::Pod => format!("the API server knows no {resource}: check its address"),
+            }),
+            410 => Stop::Forgotten,
+            _ => Stop::Away(status.message),
         }
     }
 

@@ -31,6 +31,9 @@ pub(super) const OBSERVABLE: &str = "Observable";
 /// Whether the log takes what is written.
 pub(super) const LOG_WRITABLE: &str = "LogWritable";
 
+/// The reason of a condition that is bad and still not in the way.
+pub(super) const TOLERATED: &str = "Tolerated";
+
 /// One condition of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -66,6 +69,11 @@ pub(super) struct Health {
 /// The conditions that are good when they are false.
 fn is_alarm(kind: &str) -> bool {
     matches!(kind, condition::CLOCK_SKEW | condition::LOG_NEWER_THAN_OPERATOR)
+}
+
+/// The conditions without which nothing can be done.
+fn blocks(kind: &str) -> bool {
+    matches!(kind, condition::LOG_INTEGRITY | condition::CLOCK_SKEW | LOG_CONNECTED)
 }
 
 impl Health {
@@ -105,8 +113,10 @@ impl Health {
             return;
         }
         let since = before.filter(|before| before.status == word).map(|before| before.last_transition_time);
-        if !good {
+        if !good && blocks(kind) {
             tracing::error!(condition = kind, reason, "{message}");
+        } else if !good {
+            tracing::warn!(condition = kind, reason, "{message}");
         } else if before.is_some_and(|before| !before.good) {
             tracing::info!(condition = kind, reason, "{message}");
         }
@@ -139,20 +149,22 @@ impl Health {
     /// Writes the board although nobody leads: the holder of the Lease that may not lead says why.
     pub(super) fn speak(&self, holds: bool) {
         let bad = self.board.conditions.values().any(|condition| !condition.good);
-        let board = (self.board.leader.is_some() || (holds && bad)).then(|| self.board.clone());
+        let board = (self.board.leader.is_some() || (holds && bad)).then_some(&self.board);
         self.shown.send_if_modified(|shown| {
-            let changed = *shown != board;
-            *shown = board;
+            let changed = shown.as_ref() != board;
+            if changed {
+                *shown = board.cloned();
+            }
             changed
         });
     }
 
     fn changed(&self) {
-        let blocking = [condition::LOG_INTEGRITY, condition::CLOCK_SKEW, LOG_CONNECTED];
-        let bad = blocking
-            .iter()
-            .filter_map(|kind| self.board.conditions.get(kind))
-            .find(|condition| !condition.good && condition.reason != "Tolerated");
+        let bad = self
+            .board
+            .conditions
+            .values()
+            .find(|condition| !condition.good && blocks(condition.kind) && condition.reason != TOLERATED);
         let ready = match (bad, self.board.caught_up, &self.board.leader) {
             (Some(bad), ..) => Ready::No(format!("{}: {}", bad.kind, bad.message)),
             (None, false, _) => Ready::No("the log is being read".into()),

@@ -107,13 +107,13 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     };
     operator.run().await;
 
-    // What was said last reaches people before the Lease goes; the log is told last.
+    // What is being written to the API server is finished before the Lease goes; the log's connection goes last.
     let Operator { candidate, log, runner, appends, .. } = operator;
-    candidate.resign(LAST_WRITES).await;
     drop((runner, appends, parts));
     if tokio::time::timeout(LAST_WRITES, ends).await.is_err() {
         tracing::warn!("not all that was to be published was: the next leader publishes it");
     }
+    candidate.resign(LAST_WRITES).await;
     log.close().await;
     tracing::info!("stopped");
     Ok(())
@@ -204,8 +204,9 @@ async fn assemble(
         watches,
         expected,
         link: log.link(),
-        skew: measure(log.clone(), stop.clone()),
+        skew: measure(log.clone(), judged.skew, stop.clone()),
         obstacles,
+        polled: runtime::wall(),
         shutdown,
         ending: None,
         over: false,
@@ -214,21 +215,21 @@ async fn assemble(
     Ok((operator, ends))
 }
 
-/// Compares the clocks now and then.
-fn measure(log: Log, stop: CancellationToken) -> watch::Receiver<Option<Skew>> {
-    let (sender, receiver) = watch::channel(None);
+/// Compares the clocks now and then; the start has done it once.
+fn measure(log: Log, first: Skew, stop: CancellationToken) -> watch::Receiver<Skew> {
+    let (sender, receiver) = watch::channel(first);
     tokio::spawn(async move {
         loop {
-            match log.measure_skew().await {
-                Ok(skew) => {
-                    sender.send_replace(Some(skew));
-                }
-                // What is wrong with the log is said elsewhere.
-                Err(error) => tracing::debug!(%error, "the clocks cannot be compared now"),
-            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(SKEW_EVERY) => {}
+            }
+            match log.measure_skew().await {
+                Ok(skew) => {
+                    sender.send_if_modified(|shown| std::mem::replace(shown, skew) != skew);
+                }
+                // What is wrong with the log is said elsewhere.
+                Err(error) => tracing::debug!(%error, "the clocks cannot be compared now"),
             }
         }
     });

@@ -1,7 +1,7 @@
 //! The witness of the log outside NATS: judged at the start, written by one task, the newest only.
 
 use crate::log::witness::{self, Integrity, Version, Witness};
-use crate::log::{Log, stream};
+use crate::log::{Log, Skew, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::Api;
@@ -34,6 +34,8 @@ pub(super) struct Judged {
     pub(super) expected: Option<Witness>,
     /// The stream's last sequence at that time.
     pub(super) last_sequence: u64,
+    /// How far the clocks are apart.
+    pub(super) skew: Skew,
 }
 
 /// Compares the log with what was vouched for, before anything is read of it.
@@ -42,14 +44,18 @@ pub(super) async fn judge(client: Client, namespace: &str, log: &Log) -> Result<
     let read = witness::read(&api).await;
     // After the witness: what a leader writes meanwhile makes the log longer, never shorter.
     let facts = log.facts().await?;
-    let last_sequence = facts.last_sequence;
-    let judged = |fault, expected| Judged { fault, expected, last_sequence };
+    let (last_sequence, skew) = (facts.last_sequence, Skew::of(facts.clock_offset));
+    let judged = |fault, expected| Judged { fault, expected, last_sequence, skew };
     match read {
         Ok(None) => Ok(judged(None, None)),
-        Ok(Some((witness, _))) => match witness.judge(&facts) {
-            Integrity::Ok => Ok(judged(None, Some(witness))),
-            bad => Ok(judged(Some(fault(bad)), None)),
-        },
+        Ok(Some((witness, _))) => {
+            let integrity = witness.judge(&facts);
+            Ok(if integrity == Integrity::Ok {
+                judged(None, Some(witness))
+            } else {
+                judged(Some(fault(integrity)), None)
+            })
+        }
         Err(error @ witness::Error::Malformed { .. }) => Ok(judged(Some(error.to_string()), None)),
         Err(error @ (witness::Error::Api(_) | witness::Error::Conflict)) => Err(error.into()),
     }

@@ -10,6 +10,7 @@ use stheno_projections::status::{backup_object, job_status};
 use stheno_projections::{Datacenter, World};
 
 /// One object as it should be.
+#[allow(clippy::large_enum_variant, reason = "it is boxed where it waits")]
 #[derive(Debug)]
 pub(super) enum Desired {
     /// The status of a job, and its owner.

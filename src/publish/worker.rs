@@ -12,7 +12,6 @@ use kube::Client;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use stheno_events::observed::ObjectKind;
 use stheno_events::{DcKey, Event, Uid};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -217,7 +216,7 @@ impl Worker {
             let client = self.writer.client.clone();
             self.flights.push(
                 async move {
-                    let result = note.write(client).await.map_err(|error| trouble(ObjectKind::MedusaBackupJob, error));
+                    let result = note.write(client).await.map_err(|error| trouble("Event", error));
                     Landed::Note { note: Box::new(note), result }
                 }
                 .boxed(),

@@ -58,14 +58,7 @@ impl Writer {
         }
         let copy = self.mirror.get(&job.uid).ok_or(Trouble::Gone)?;
         if let Some(status) = job.status.as_ref().filter(|_| copy.status != job.digest) {
-            let mut status = body(status)?;
-            // Lists that are empty are said, not left out: another program may have filled them before.
-            for list in ["inProgress", "finished", "failed"] {
-                if status.get(list).is_none() {
-                    status[list] = json!([]);
-                }
-            }
-            self.apply(&api, &job.uid, &copy, json!({ "status": status }), true).await?;
+            self.show(&api, &job.uid, &copy, status, job.digest).await?;
         }
         let copy = self.mirror.get(&job.uid).ok_or(Trouble::Gone)?;
         if let Some(owner) = job.owner.as_ref().filter(|_| !copy.owned) {
@@ -95,8 +88,7 @@ impl Writer {
         }
         let copy = self.mirror.get(&uid).ok_or(Trouble::Gone)?;
         if let Some(status) = backup.object.status.as_ref().filter(|_| copy.status != backup.digest) {
-            let status = body(status)?;
-            self.apply(&api, &uid, &copy, json!({ "status": status }), true).await?;
+            self.show(&api, &uid, &copy, status, backup.digest).await?;
         }
         Ok(())
     }
@@ -147,34 +139,56 @@ impl Writer {
         }
     }
 
-    /// Server-side apply of `patch` onto the object that `copy` tells of, and no other version of it.
-    async fn apply<K>(
+    /// Writes a status: ours is applied, and what others left in its fields is taken out.
+    async fn show<K, S>(
         &self,
         api: &Api<K>,
         uid: &Uid,
         copy: &Copy,
-        mut patch: Value,
-        status: bool,
+        status: &S,
+        digest: Option<StatusDigest>,
     ) -> Result<(), Trouble>
     where
         K: Published,
+        S: Serialize,
     {
-        patch["apiVersion"] = json!(K::api_version(&()));
-        patch["kind"] = json!(K::kind(&()));
-        patch["metadata"]["name"] = json!(copy.name);
-        patch["metadata"]["namespace"] = json!(copy.namespace);
-        patch["metadata"]["uid"] = json!(uid);
-        patch["metadata"]["resourceVersion"] = json!(copy.resource_version);
+        let mut status = serde_json::to_value(status)
+            .map_err(|error| Trouble::Refused(format!("a status has no JSON form: {error}")))?;
+        self.apply(api, uid, copy, json!({ "status": status }), true).await?;
+        // Server-side apply leaves fields that we do not say, where another program once wrote them.
+        let Some(copy) = self.mirror.get(uid).filter(|copy| copy.status != digest) else { return Ok(()) };
+        for field in K::STATUS.iter().filter(|field| status.get(**field).is_none()).collect::<Vec<_>>() {
+            status[*field] = Value::Null;
+        }
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(pinned::<K>(uid, &copy, json!({ "status": status })));
+        self.written(uid, copy.kind, api.patch_status(&copy.name, &params, &patch)).await
+    }
+
+    /// Server-side apply of `patch` onto the object that `copy` tells of, and no other version of it.
+    async fn apply<K>(&self, api: &Api<K>, uid: &Uid, copy: &Copy, patch: Value, status: bool) -> Result<(), Trouble>
+    where
+        K: Published,
+    {
         let params = PatchParams::apply(MANAGER).force();
-        let patch = Patch::Apply(patch);
-        let written = if status {
-            answer(copy.kind, api.patch_status(&copy.name, &params, &patch)).await
+        let patch = Patch::Apply(pinned::<K>(uid, copy, patch));
+        if status {
+            self.written(uid, copy.kind, api.patch_status(&copy.name, &params, &patch)).await
         } else {
-            answer(copy.kind, api.patch(&copy.name, &params, &patch)).await
-        };
-        match written {
+            self.written(uid, copy.kind, api.patch(&copy.name, &params, &patch)).await
+        }
+    }
+
+    /// Waits for a write of the object with this UID.
+    async fn written<K: Published>(
+        &self,
+        uid: &Uid,
+        kind: ObjectKind,
+        request: impl Future<Output = Result<K, kube::Error>>,
+    ) -> Result<(), Trouble> {
+        match answer(kind, request).await {
             Ok(object) => {
-                self.keep(copy.kind, &object);
+                self.keep(kind, &object);
                 Ok(())
             }
             Err(Trouble::Gone) => {
@@ -201,52 +215,84 @@ impl Writer {
     }
 }
 
+/// A patch that names what it rests on: this object, this version of it.
+fn pinned<K: Published>(uid: &Uid, copy: &Copy, mut patch: Value) -> Value {
+    patch["apiVersion"] = json!(K::api_version(&()));
+    patch["kind"] = json!(K::kind(&()));
+    patch["metadata"]["name"] = json!(copy.name);
+    patch["metadata"]["namespace"] = json!(copy.namespace);
+    patch["metadata"]["uid"] = json!(uid);
+    patch["metadata"]["resourceVersion"] = json!(copy.resource_version);
+    patch
+}
+
 /// The kinds that are published.
 trait Published: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned {
+    /// The fields of the status.
+    const STATUS: &'static [&'static str];
+
     fn status_digest(&self) -> Option<StatusDigest>;
 }
 
 impl Published for MedusaBackupJob {
+    const STATUS: &'static [&'static str] = &[
+        "startTime",
+        "finishTime",
+        "inProgress",
+        "finished",
+        "failed",
+        "conditions",
+        "observedGeneration",
+        "message",
+        "progress",
+        "nodes",
+    ];
+
     fn status_digest(&self) -> Option<StatusDigest> {
         StatusDigest::of(&self.status.clone().unwrap_or_default())
     }
 }
 
 impl Published for MedusaBackup {
+    const STATUS: &'static [&'static str] = &[
+        "startTime",
+        "finishTime",
+        "totalNodes",
+        "finishedNodes",
+        "nodes",
+        "totalFiles",
+        "totalSize",
+        "status",
+        "conditions",
+    ];
+
     fn status_digest(&self) -> Option<StatusDigest> {
         StatusDigest::of(&self.status.clone().unwrap_or_default())
     }
-}
-
-fn body<S: Serialize>(status: &S) -> Result<Value, Trouble> {
-    serde_json::to_value(status).map_err(|error| Trouble::Refused(format!("a status has no JSON form: {error}")))
 }
 
 /// Waits for an answer and says what it means.
 async fn answer<T>(kind: ObjectKind, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Trouble> {
     match tokio::time::timeout(PATIENCE, request).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(trouble(kind, error)),
+        Ok(Err(error)) => Err(trouble(kind.as_str(), error)),
         Err(_) => Err(Trouble::Away(format!("no answer within {} s", PATIENCE.as_secs()))),
     }
 }
 
 /// What an error means.
-pub(super) fn trouble(kind: ObjectKind, error: kube::Error) -> Trouble {
-    let kind = kind.as_str();
-    match error {
-        kube::Error::Api(status) => match status.code {
-            404 => Trouble::Gone,
-            409 => Trouble::Conflict,
-            403 => Trouble::Refused(format!(
-                "the operator may not write objects of kind {kind}: allow it to its service account ({})",
-                status.message
-            )),
-            code @ 400..500 if code != 401 && code != 429 => {
-                Trouble::Refused(format!("an object of kind {kind} is refused: {}", status.message))
-            }
-            _ => Trouble::Away(status.message),
-        },
-        other => Trouble::Away(chain(&other)),
+pub(super) fn trouble(kind: &str, error: kube::Error) -> Trouble {
+    let kube::Error::Api(status) = error else { return Trouble::Away(chain(&error)) };
+    match status.code {
+        404 => Trouble::Gone,
+        409 => Trouble::Conflict,
+        403 => Trouble::Refused(format!(
+            "the operator may not write objects of kind {kind}: allow it to its service account ({})",
+            status.message
+        )),
+        code @ 400..500 if code != 401 && code != 429 => {
+            Trouble::Refused(format!("an object of kind {kind} is refused: {}", status.message))
+        }
+        _ => Trouble::Away(status.message),
     }
 }

@@ -10,6 +10,7 @@
 mod acceptance;
 mod claims;
 mod contents;
+mod encrypted;
 mod ground;
 mod medusa;
 mod stops;

@@ -227,6 +227,7 @@ async fn a_clock_a_day_ahead_is_measured() {
     let log = Log::open(ahead).await.unwrap();
     let Skew::Stop(offset) = log.measure_skew().await.unwrap() else { panic!("not noticed") };
     assert!((offset - TimeDelta::days(1)).abs() < TimeDelta::seconds(5), "{offset}");
+    assert!(matches!(Skew::of(*log.clock_offset().borrow()), Skew::Stop(_)), "known since the opening");
     let behind = Settings { clock: Arc::new(|| fixture::now() - TimeDelta::seconds(20)), ..settings(&server.url()) };
     let log = Log::open(behind).await.unwrap();
     assert!(matches!(log.measure_skew().await.unwrap(), Skew::Warn(offset) if offset < TimeDelta::seconds(-15)));

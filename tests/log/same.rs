@@ -46,6 +46,22 @@ async fn the_log_in_memory_conforms() {
     suite(&Memory(Mutex::new(MemoryLog::new(fixture::CLUSTER)))).await;
 }
 
+#[test]
+fn the_log_in_memory_can_be_away_and_put_back() {
+    let mut log = MemoryLog::new(fixture::CLUSTER);
+    let (a, id) = (crate::conformance::dc("a"), |text: &str| EventId::from(text));
+    assert_eq!(log.append(&a, PROCESS, 0, &id("1"), Bytes::new(), now()), Outcome::Committed(1));
+    log.set_away(true);
+    assert_eq!(log.append(&a, PROCESS, 1, &id("2"), Bytes::new(), now()), Outcome::Indeterminate);
+    assert_eq!(log.resolve(&a, 1, &id("2")), None);
+    log.set_away(false);
+    assert_eq!(log.resolve(&a, 1, &id("2")), Some(Resolution::NotIn { last: 1 }));
+    assert_eq!(log.append(&a, PROCESS, 1, &id("2"), Bytes::new(), now()), Outcome::Committed(2));
+    log.put_back(1);
+    assert_eq!((log.last_sequence(), log.read(2).len()), (1, 0));
+    assert_eq!(log.append(&a, PROCESS, 2, &id("3"), Bytes::new(), now()), Outcome::Conflict(1), "as the real one");
+}
+
 /// The real log: a writer behind a proxy that has the faults, and a second client for everything else.
 struct Real {
     writer: Log,

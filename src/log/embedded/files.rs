@@ -11,6 +11,8 @@ pub(super) const LOCK: &str = "lock";
 pub(super) const CLIENTS: &str = "clients";
 pub(super) const SERVER: &str = "server.json";
 pub(super) const SERVER_LOG: &str = "nats.log";
+/// What it prints before it has opened its log.
+pub(super) const SERVER_OUTPUT: &str = "nats.out";
 pub(super) const SERVER_CONFIG: &str = "nats.conf";
 pub(super) const SERVER_PID: &str = "nats.pid";
 

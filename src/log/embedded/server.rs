@@ -1,6 +1,8 @@
 //! Starting the private server, or finding the one that runs.
 
-use super::files::{LOCK, Lock, Notice, Room, Running, SERVER, SERVER_CONFIG, SERVER_LOG, SERVER_PID, unwritable};
+use super::files::{
+    LOCK, Lock, Notice, Room, Running, SERVER, SERVER_CONFIG, SERVER_LOG, SERVER_OUTPUT, SERVER_PID, unwritable,
+};
 use super::{Error, LOOK};
 use serde::Deserialize;
 use std::fs;
@@ -46,19 +48,15 @@ async fn start(room: &Room, lock: Lock, deadline: Instant) -> Result<Running, Er
     room.write(SERVER_CONFIG, config(room, &token, port).as_bytes())?;
     let begun = fs::metadata(room.file(SERVER_LOG)).map_or(0, |metadata| metadata.len());
 
-    let log = fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(room.file(SERVER_LOG))
-        .map_err(unwritable(&room.file(SERVER_LOG)))?;
+    let output = fs::File::create(room.file(SERVER_OUTPUT)).map_err(unwritable(&room.file(SERVER_OUTPUT)))?;
     let spawned = lock.inherit().and_then(|inherited| {
         Command::new(&program)
             .arg("-c")
             .arg(room.file(SERVER_CONFIG))
             // The lock goes with the server: its standard input is the locked file.
             .stdin(Stdio::from(inherited))
-            .stdout(Stdio::from(log.try_clone()?))
-            .stderr(Stdio::from(log))
+            .stdout(Stdio::from(output.try_clone()?))
+            .stderr(Stdio::from(output))
             // Ctrl-C on a terminal is for us; the server ends after what it still has to store.
             .process_group(0)
             .spawn()
@@ -120,9 +118,13 @@ fn config(room: &Room, token: &str, port: Option<u16>) -> String {
          server_name: stheno\n\
          authorization {{ token: \"{token}\" }}\n\
          pid_file: {pid}\n\
+         log_file: {log}\n\
+         logfile_size_limit: 10MB\n\
+         logfile_max_num: 2\n\
          ports_file_dir: {folder}\n\
          jetstream {{ store_dir: {store}, sync_interval: always }}\n",
         pid = quoted(room.file(SERVER_PID)),
+        log = quoted(room.file(SERVER_LOG)),
         folder = quoted(room.path().to_owned()),
         store = quoted(room.file("store")),
     )
@@ -142,8 +144,9 @@ pub(super) fn port_of(room: &Room, pid: i32) -> Option<u16> {
 /// The server's last words since `begun`, as one sentence.
 fn ended(room: &Room, begun: u64) -> Error {
     let log = fs::read(room.file(SERVER_LOG)).unwrap_or_default();
-    let said = log.get(usize::try_from(begun).unwrap_or(0)..).unwrap_or_default();
-    let said = String::from_utf8_lossy(said);
+    let mut said = fs::read(room.file(SERVER_OUTPUT)).unwrap_or_default();
+    said.extend_from_slice(log.get(usize::try_from(begun).unwrap_or(0)..).unwrap_or_default());
+    let said = String::from_utf8_lossy(&said);
     if said.contains("no space left on device") {
         return Error::DiskFull(room.data.clone());
     }

@@ -1,5 +1,6 @@
 //! Tests of the configuration: every kind of file in use, and a sentence for each thing that is wrong.
 
+use super::storage::bytes;
 use super::*;
 
 struct Files(tempfile::TempDir);

@@ -1,0 +1,178 @@
+//! The data of a backup: every file of the snapshot finds or makes its object, across tables, none overwritten.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, TryStreamExt};
+use tokio::time::Instant;
+
+use super::{Backup, Error, Tools};
+use crate::known::{self, Known};
+use crate::layout::FilePath;
+use crate::manifest::{self, Section};
+use crate::snapshot::{SnapshotFile, Table};
+use crate::store::Found;
+use crate::upload;
+
+/// How often what is known of the bucket is kept while files go up.
+const KEEP_KNOWN: Duration = Duration::from_secs(30);
+
+impl Backup<'_> {
+    /// Brings every file of the snapshot into the bucket, across tables.
+    pub(super) async fn upload(&self, tables: &[Table]) -> Result<(Vec<Section>, u64), Error> {
+        let Tools { config, layout, store, dir, .. } = self.tools;
+        let root = if self.record.full { layout.private(&self.name) } else { layout.pool() };
+        let there = store.list(&root).await?;
+        let there: BTreeMap<&str, &Found> = there.iter().map(|found| (found.key.as_str(), found)).collect();
+        let known = Mutex::new(Known::load(dir));
+        // As many connections as Medusa opens with the same settings.
+        let at_once = config.storage.transfers * config.storage.part_transfers;
+        let mut waiting = Vec::new();
+        for (at, table) in tables.iter().enumerate() {
+            waiting.extend(table.files.iter().map(|file| (at, table, file)));
+        }
+        let mut waiting = waiting.into_iter();
+        let mut in_flight = FuturesUnordered::new();
+        let mut sections: Vec<Section> = tables.iter().map(Section::of).collect();
+        let (mut all_reused, mut kept) = (0, Instant::now());
+        loop {
+            while in_flight.len() < at_once
+                && let Some((at, table, file)) = waiting.next()
+            {
+                in_flight.push(self.place(at, table, file, &there, &known).boxed());
+            }
+            let Some(placed) = in_flight.try_next().await? else {
+                break;
+            };
+            self.progress.one(placed.object.size, placed.reused);
+            all_reused += u64::from(placed.reused);
+            if let Some(section) = sections.get_mut(placed.at) {
+                section.objects.push(placed.object);
+            }
+            if kept.elapsed() > KEEP_KNOWN {
+                lock(&known).save(dir)?;
+                kept = Instant::now();
+            }
+        }
+        drop(in_flight);
+        for section in &mut sections {
+            section.objects.sort_by(|a, b| a.path.cmp(&b.path));
+        }
+        let mut known = known.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !self.record.full {
+            known.keep_only(tables);
+        }
+        known.save(dir)?;
+        Ok((sections, all_reused))
+    }
+
+    /// Finds or makes the object that holds a file's content. An object that is there is never overwritten with other content:
+    /// an older manifest may refer to it.
+    async fn place(
+        &self,
+        section: usize,
+        table: &Table,
+        file: &SnapshotFile,
+        there: &BTreeMap<&str, &Found>,
+        known: &Mutex<Known>,
+    ) -> Result<Placed, Error> {
+        let Tools { layout, uploader, .. } = self.tools;
+        let full = self.record.full;
+        let at = FilePath { keyspace: &table.keyspace, table: &table.table, file: &file.name };
+        let (size, place) = (file.identity.size, known::place(table, &file.name));
+        let same = |object: &known::Object| {
+            let found = there.get(object.key.as_str())?;
+            let tagged = found.etag.as_deref().is_none_or(|etag| etag == object.tag);
+            (found.size == size && tagged).then(|| (object.key.clone(), object.tag.clone()))
+        };
+        let unchanged = lock(known).get(full, &place, file.identity).and_then(same);
+        let placed = |path: String, tag: String, reused| Placed {
+            at: section,
+            object: manifest::Object { path, md5: Some(tag), size },
+            reused,
+        };
+        if let Some((path, tag)) = unchanged {
+            return Ok(placed(path, tag, true));
+        }
+        let key = if full { layout.privately(&self.name, &at) } else { layout.pooled(&at) };
+        let (key, tag, reused) = match there.get(key.as_str()).filter(|_| !full) {
+            Some(found) => self.beside(file, &at, found, there).await?,
+            // In a private copy, whatever an interrupted upload left is replaced.
+            None => {
+                let sum = uploader.upload(&file.path, size, &key).await?;
+                (key, sum.tag, false)
+            }
+        };
+        let object = known::Object { identity: file.identity, key: key.clone(), tag: tag.clone() };
+        lock(known).insert(full, place, object);
+        Ok(placed(key, tag, reused))
+    }
+
+    /// For a file whose name in the pool is taken: the same content is used, other content gets a key of its own.
+    async fn beside(
+        &self,
+        file: &SnapshotFile,
+        at: &FilePath<'_>,
+        found: &Found,
+        there: &BTreeMap<&str, &Found>,
+    ) -> Result<(String, String, bool), Error> {
+        let Tools { layout, store, uploader, .. } = self.tools;
+        let size = file.identity.size;
+        let sum = uploader.sum(&file.path, size).await?;
+        let equal = match (&found.etag, store.local_path(&found.key)) {
+            _ if found.size != size => false,
+            (Some(etag), _) => *etag == sum.tag || *etag == sum.md5,
+            (None, Some(path)) => upload::md5_of(path, size).await? == sum.md5,
+            (None, None) => false,
+        };
+        if equal {
+            let tag = found.etag.clone().unwrap_or(sum.tag);
+            return Ok((found.key.clone(), tag, true));
+        }
+        let key = layout.variant(&sum.md5, at);
+        match there.get(key.as_str()).filter(|variant| variant.size == size) {
+            Some(variant) => Ok((key, variant.etag.clone().unwrap_or(sum.tag), true)),
+            None => {
+                tracing::info!(
+                    file = at.file,
+                    table = at.table,
+                    key,
+                    "the pool holds other content under this name: kept beside it"
+                );
+                let sum = uploader.upload(&file.path, size, &key).await?;
+                Ok((key, sum.tag, false))
+            }
+        }
+    }
+
+    /// Removes from a full backup's private copy what an earlier snapshot of it had brought there.
+    pub(super) async fn drop_strays(&self, sections: &[Section]) -> Result<(), Error> {
+        let Tools { layout, store, .. } = self.tools;
+        let wanted: BTreeSet<&str> =
+            sections.iter().flat_map(|section| &section.objects).map(|object| object.path.as_str()).collect();
+        let there = store.list(&layout.private(&self.name)).await?;
+        let strays = there.into_iter().map(|found| found.key).filter(|key| !wanted.contains(key.as_str()));
+        Ok(store.delete(strays.collect()).await?)
+    }
+}
+
+impl Section {
+    fn of(table: &Table) -> Self {
+        Self { keyspace: table.keyspace.clone(), columnfamily: table.table.clone(), objects: Vec::new() }
+    }
+}
+
+/// A file that is in the bucket.
+struct Placed {
+    /// Which section of the manifest.
+    at: usize,
+    object: manifest::Object,
+    reused: bool,
+}
+
+fn lock(known: &Mutex<Known>) -> std::sync::MutexGuard<'_, Known> {
+    // Nothing panics while it is held.
+    known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,141 @@
+//! [storage] of medusa.ini: which bucket, where, with which keys and limits.
+
+use std::path::Path;
+
+use super::{Credentials, Error, File, Place, S3, Storage, read};
+use crate::ini::Ini;
+
+pub(super) fn storage(file: &File<'_>) -> Result<Storage, Error> {
+    const MIB: u64 = 1 << 20;
+    let provider = file.need("storage", "storage_provider")?;
+    let bucket = file.segment("bucket_name", file.need("storage", "bucket_name")?)?;
+    let prefix = match file.get("storage", "prefix") {
+        Some(prefix) => Some(file.segment("prefix", prefix)?),
+        None => None,
+    };
+    let kind = provider.to_lowercase();
+    let place = match kind.as_str() {
+        "local" => Place::Local { base: file.need("storage", "base_path")?.into() },
+        other if other.starts_with("s3") => Place::S3(s3(file, other)?),
+        _ => {
+            return Err(Error::Provider { provider: provider.to_owned() });
+        }
+    };
+    let bandwidth = file.size("storage", "transfer_max_bandwidth", 50 * MIB)?;
+    Ok(Storage {
+        provider: provider.to_owned(),
+        bandwidth: matches!(place, Place::S3(_)).then_some(bandwidth),
+        place,
+        bucket,
+        prefix,
+        transfers: file.count("storage", "concurrent_transfers", 1)?,
+        part_transfers: file.count("storage", "multipart_max_concurrency", 4)?,
+        multipart_threshold: file.size("storage", "multi_part_upload_threshold", 20 * MIB)?,
+        part_size: file.size("storage", "multipart_chunksize", 50 * MIB)?,
+    })
+}
+
+fn s3(file: &File<'_>, kind: &str) -> Result<S3, Error> {
+    let compatible = kind == "s3_compatible";
+    let region = match file.get("storage", "region") {
+        Some(region) if region != "default" => region.to_owned(),
+        Some(_) | None => match kind.strip_prefix("s3_").filter(|_| !compatible) {
+            Some(name) => named_region(name).ok_or(Error::Provider { provider: kind.to_owned() })?.to_owned(),
+            None => "us-east-1".to_owned(),
+        },
+    };
+    let (endpoint, host) = if compatible {
+        let host = file.need("storage", "host")?;
+        let scheme = if file.flag("storage", "secure", true)? { "https" } else { "http" };
+        let port = file.parsed("storage", "port", |value| value.parse::<u16>().ok(), "a port number")?;
+        let authority = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        (Some(format!("{scheme}://{authority}")), authority)
+    } else {
+        (None, format!("s3.{region}.amazonaws.com"))
+    };
+    let style = file.get("storage", "s3_addressing_style").unwrap_or("auto");
+    let virtual_host = match style {
+        "auto" => !compatible,
+        "virtual" => true,
+        "path" => false,
+        other => {
+            return Err(Error::Value {
+                section: "storage",
+                key: "s3_addressing_style",
+                value: other.to_owned(),
+                expected: "auto, path or virtual",
+            });
+        }
+    };
+    Ok(S3 {
+        endpoint,
+        host,
+        region,
+        credentials: credentials(file)?,
+        verify_tls: !compatible || file.flag("storage", "ssl_verify", false)?,
+        virtual_host,
+        storage_class: file.get("storage", "storage_class").map(str::to_uppercase),
+        kms_id: file.get("storage", "kms_id").map(str::to_owned),
+        sse_c_key: file.get("storage", "sse_c_key").map(str::to_owned),
+    })
+}
+
+fn credentials(file: &File<'_>) -> Result<Option<Credentials>, Error> {
+    let Some(path) = file.get("storage", "key_file").map(Path::new) else {
+        return Ok(None);
+    };
+    let text = read(path)?;
+    let keys = Ini::parse(&text).map_err(|source| Error::Ini { path: path.to_owned(), source })?;
+    let profile = file.get("storage", "api_profile").unwrap_or("default");
+    match (keys.get(profile, "aws_access_key_id"), keys.get(profile, "aws_secret_access_key")) {
+        (Some(id), Some(secret)) => Ok(Some(Credentials {
+            id: id.to_owned(),
+            secret: secret.to_owned(),
+            token: keys.get(profile, "aws_session_token").map(str::to_owned),
+        })),
+        (Some(_) | None, _) => Err(Error::KeyFile { path: path.to_owned(), profile: profile.to_owned() }),
+    }
+}
+
+/// Regions that libcloud's provider names stand for: `s3_us_west_oregon` and the like, without `s3_`.
+fn named_region(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "us_east" | "us_east1" => "us-east-1",
+        "us_east2" => "us-east-2",
+        "us_west" => "us-west-1",
+        "us_west2" | "us_west_oregon" => "us-west-2",
+        "us_gov_east" => "us-gov-east-1",
+        "us_gov_west" => "us-gov-west-1",
+        "eu_west" => "eu-west-1",
+        "eu_west2" => "eu-west-2",
+        "eu_central" => "eu-central-1",
+        "eu_north1" => "eu-north-1",
+        "ap_south" => "ap-south-1",
+        "ap_southeast" => "ap-southeast-1",
+        "ap_southeast2" => "ap-southeast-2",
+        "ap_northeast" | "ap_northeast1" => "ap-northeast-1",
+        "ap_northeast2" => "ap-northeast-2",
+        "sa_east" => "sa-east-1",
+        "sa_east2" => "sa-east-2",
+        "ca_central" => "ca-central-1",
+        "cn_north" => "cn-north-1",
+        "cn_northwest" => "cn-northwest-1",
+        "af_south" => "af-south-1",
+        "me_south" => "me-south-1",
+        _ => return None,
+    })
+}
+
+/// Medusa's sizes: `50MB/s`, `1.5 GB`, `104857600`; a kilobyte is 1024 bytes.
+pub(super) fn bytes(value: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 6] =
+        [("PB", 1 << 50), ("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10), ("B", 1)];
+    let text = value.replace(' ', "").replace("/s", "");
+    let unit = UNITS.into_iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)));
+    let (number, factor) = unit.unwrap_or((text.as_str(), 1));
+    let number: f64 = number.parse().ok()?;
+    let whole = unit.is_some() || number.fract() == 0.0;
+    let product = number * factor as f64;
+    // Above 2^63 a float is no count of bytes any more.
+    (whole && product.is_finite() && (0.0..9.2e18).contains(&product)).then_some(product as u64)
+}

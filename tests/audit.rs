@@ -1,6 +1,8 @@
 //! The audit tool and the event stream: on messages in memory, on exported files, and on a real nats-server.
 
 #![allow(unreachable_pub, missing_docs, reason = "a test binary has no public interface")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what a test needs may fail the test")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names the case that it means")]
 
 #[path = "audit/archive.rs"]
 mod archive;

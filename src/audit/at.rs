@@ -40,7 +40,7 @@ impl Args {
         now: Time,
         screen: Screen<'_>,
     ) -> anyhow::Result<()> {
-        let world = world_at(source, self.point, now).await?;
+        let (world, then) = world_at(source, self.point, now).await?;
         let all = manifests(&world);
         let of_kind = |manifest: &&Manifest| self.kind.is_none_or(|kind| kind.0 == manifest.kind);
         let chosen: Vec<&Manifest> = all.iter().filter(of_kind).filter(|manifest| self.wants(manifest)).collect();
@@ -52,7 +52,7 @@ impl Args {
         }
         let shown = if self.kind.is_some() && self.name.is_none() { Format::Text } else { Format::Yaml };
         match (format.unwrap_or(shown), chosen.as_slice()) {
-            (Format::Text, _) => tables(screen, &chosen, world.at.unwrap_or(now))?,
+            (Format::Text, _) => tables(screen, &chosen, then)?,
             (format, [one]) if self.name.is_some() => output::value(screen.out, format, &one.value)?,
             (Format::Json, _) => {
                 let items: Vec<&Value> = chosen.iter().map(|manifest| &manifest.value).collect();

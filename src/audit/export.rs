@@ -2,6 +2,7 @@
 
 use super::archive::{Header, LAYOUT, Writer};
 use super::output::{self, Format, Screen};
+use super::progress::Progress;
 use super::source::{Scope, Source};
 use super::text::count;
 use std::path::PathBuf;
@@ -36,9 +37,12 @@ impl Args {
         }
         let mut writer = Writer::create(&self.target, header(source, now))?;
         let mut reader = source.read(1, Scope::default()).await?;
+        let mut progress = Progress::begin("Exporting", source).await;
         while let Some(entry) = reader.next().await? {
             writer.add(&entry)?;
+            progress.reached(entry.sequence);
         }
+        drop(progress);
         let trailer = writer.finish()?;
         match format {
             Format::Text => writeln!(

@@ -13,6 +13,7 @@ pub(crate) mod log;
 mod manifest;
 pub mod object;
 pub mod output;
+mod progress;
 pub mod replay;
 pub mod row;
 pub mod select;

@@ -1,5 +1,6 @@
 //! The world as it was: the operator's own fold over the log, up to a point.
 
+use super::progress::Progress;
 use super::select::Point;
 use super::source::{Error as SourceError, Scope, Source};
 use stheno_events::Time;
@@ -32,12 +33,14 @@ pub enum Error {
     Empty,
 }
 
-/// The world behind the last message at or before `point`.
+/// The world behind the last message at or before `point`, and when that is: the moment asked for, or the time of the
+/// message.
 ///
 /// # Errors
 /// When the log cannot be read, or the point lies outside it.
-pub async fn world_at(source: &Source, point: Point, now: Time) -> Result<World, Error> {
+pub async fn world_at(source: &Source, point: Point, now: Time) -> Result<(World, Time), Error> {
     let mut reader = source.read(1, Scope::default()).await?;
+    let mut progress = Progress::begin("Replaying", source).await;
     let mut world = World::default();
     let until = match point {
         Point::Sequence(_) => None,
@@ -50,18 +53,20 @@ pub async fn world_at(source: &Source, point: Point, now: Time) -> Result<World,
                 let text = |time: Time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
                 return Err(Error::BeforeBeginning { wanted: text(until), begins: text(entry.at()) });
             }
-            return Ok(world);
+            return Ok((world, until));
         }
         last = entry.sequence;
+        progress.reached(last);
         begins.get_or_insert(entry.at());
         entry.fold(entry.digest(), &mut world);
         if point == Point::Sequence(entry.sequence) {
-            return Ok(world);
+            let then = world.at.unwrap_or(entry.stored);
+            return Ok((world, then));
         }
     }
     match point {
         Point::Sequence(wanted) if last > 0 => Err(Error::BehindEnd { wanted, last }),
         Point::Sequence(_) | Point::Moment(_) if last == 0 => Err(Error::Empty),
-        Point::Sequence(_) | Point::Moment(_) => Ok(world),
+        Point::Sequence(_) | Point::Moment(_) => Ok((world, until.unwrap_or(now))),
     }
 }

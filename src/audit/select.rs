@@ -48,7 +48,7 @@ impl Selection {
     #[must_use]
     pub fn at(&self, now: Time) -> Window {
         Window {
-            scope: Scope { namespace: self.namespace.clone(), datacenter: self.datacenter.clone() },
+            scope: Scope { namespace: self.namespace.clone(), datacenter: self.datacenter.as_deref().map(bounded) },
             types: self.types.clone(),
             since: self.since.map(|since| since.before(now)),
             from: self.from_sequence.unwrap_or(1),
@@ -60,6 +60,11 @@ impl Selection {
     pub fn fitting_nothing(&self) -> impl Iterator<Item = &Glob> {
         self.types.iter().filter(|glob| !Event::kinds().any(|kind| glob.fits(kind.name)))
     }
+}
+
+/// A datacenter's name as the log keeps it: a text that is too long for one is cut.
+fn bounded(name: &str) -> String {
+    stheno_events::DcKey::new("", name).name.to_string()
 }
 
 impl Window {

@@ -178,7 +178,7 @@ mod tests {
         table.settle().unwrap();
         table.row(vec![plain(7), plain("longer than before"), plain("x")]).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap().replace('\x1b', "^"), @r"
-        ^[2m N^[0m  ^[2mWHAT^[0m  ^[2mDETAIL^[0m
+         ^[2mN^[0m  ^[2mWHAT^[0m  ^[2mDETAIL^[0m
         10  ^[32mgood^[0m
          7  longer than before  x
         ");

@@ -3,6 +3,7 @@
 use super::archive::Trailer;
 use super::entry::Entry;
 use super::output::{self, Format, Screen};
+use super::progress::Progress;
 use super::source::{Error as SourceError, Scope, Source};
 use super::text::count;
 use serde::Serialize;
@@ -81,9 +82,11 @@ impl Args {
 pub async fn verify(source: &Source) -> Result<Report, SourceError> {
     let mut reader = source.read(1, Scope::default()).await?;
     let mut verifier = Verifier::default();
+    let mut progress = Progress::begin("Verifying", source).await;
     loop {
         match reader.next().await {
             Ok(Some(entry)) => {
+                progress.reached(entry.sequence);
                 if !verifier.add(&entry) {
                     return Ok(verifier.finish(None));
                 }

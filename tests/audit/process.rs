@@ -4,7 +4,7 @@ use crate::story::{Story, audit, two_backups};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use stheno_local::testing::nats;
 
 fn stheno(arguments: &[&str]) -> Command {
@@ -63,7 +63,7 @@ async fn exit_codes_and_sentences() {
 
 /// `… | head -1`: the first line comes, then the command ends without a word.
 async fn head(arguments: &[&str]) {
-    let begun = Instant::now();
+    let begun = tokio::time::Instant::now();
     let mut child = stheno(arguments).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

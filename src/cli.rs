@@ -63,7 +63,7 @@ impl Command {
     /// What is logged unless the user says otherwise: processes tell what they do, commands only what is wrong.
     const fn usual_logs(&self) -> &'static str {
         match self {
-            Self::Operator(_) | Self::Agent(_) => "info,async_nats=warn",
+            Self::Operator(_) | Self::Agent(_) => "info,async_nats=warn,kube_client=off",
             Self::Crds(_) | Self::Events(_) | Self::Audit(_) => "warn",
         }
     }
@@ -85,9 +85,9 @@ impl Command {
 pub fn main() -> ExitCode {
     let arguments = match drop_in(std::env::args_os().collect(), std::env::var("MEDUSA_MODE").ok().as_deref()) {
         Ok(arguments) => arguments,
-        Err(sentence) => {
+        Err((code, sentence)) => {
             say(&sentence);
-            return ExitCode::from(2);
+            return ExitCode::from(code);
         }
     };
     let cli = match Cli::try_parse_from(arguments) {
@@ -119,19 +119,17 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
 }
 
 /// With Medusa's own environment and no command, this is Medusa's image: the mode names the command.
-fn drop_in(mut arguments: Vec<OsString>, mode: Option<&str>) -> Result<Vec<OsString>, String> {
+fn drop_in(mut arguments: Vec<OsString>, mode: Option<&str>) -> Result<Vec<OsString>, (u8, String)> {
     match mode {
         Some(mode) if arguments.len() == 1 => {
             let command = match mode {
                 "GRPC" => "agent",
                 "RESTORE" => {
-                    return Err(
-                        "MEDUSA_MODE=RESTORE: this version of stheno cannot restore yet; use Medusa's image for \
-                                the init container"
-                            .into(),
-                    );
+                    let sentence =
+                        "this version of stheno cannot restore yet: use Medusa's image for the init container";
+                    return Err((1, sentence.into()));
                 }
-                other => return Err(format!("MEDUSA_MODE is {other:?}: expected GRPC or RESTORE")),
+                other => return Err((2, format!("MEDUSA_MODE is {other:?}: expected GRPC or RESTORE"))),
             };
             arguments.push(command.into());
             Ok(arguments)
@@ -154,6 +152,8 @@ pub fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
         let part = match error.downcast_ref::<kube::Error>() {
             // Its own text repeats the answer as a debug print.
             Some(kube::Error::Api(status)) => status.message.clone(),
+            // A word about the layer that failed; the causes say what happened.
+            Some(kube::Error::Service(_)) => String::new(),
             Some(_) | None => error.to_string(),
         };
         if !part.is_empty() && !text.contains(&part) {
@@ -204,7 +204,10 @@ mod tests {
         assert_eq!(call(&["stheno", "crds"], Some("GRPC")), Ok(2));
         assert_eq!(call(&["stheno"], None), Ok(1));
         assert!(call(&["stheno"], Some("RESTORE")).is_err());
-        assert_eq!(call(&["stheno"], Some("grpc")), Err("MEDUSA_MODE is \"grpc\": expected GRPC or RESTORE".into()));
+        assert_eq!(
+            call(&["stheno"], Some("grpc")),
+            Err((2, "MEDUSA_MODE is \"grpc\": expected GRPC or RESTORE".into()))
+        );
     }
 
     #[test]

@@ -187,7 +187,7 @@ impl Election {
                 self.lose("somebody else holds it");
             }
             Ok(Ok(Standing::Unclear)) => self.failed("others write it at the same time"),
-            Ok(Err(error)) => self.failed(&error.to_string()),
+            Ok(Err(error)) => self.failed(&crate::cli::sentence(&error)),
             Err(_) => self.failed("the API server does not answer"),
         }
         if self.holds() && now.saturating_sub(self.renewed_ms) >= deadline {

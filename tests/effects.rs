@@ -1,6 +1,13 @@
 //! Effects against a sidecar that speaks real gRPC: ours and stock, well and badly behaved.
 
 #![allow(unreachable_pub, missing_docs, reason = "a test binary has no public interface")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/sidecar.rs"]
 mod sidecar;
@@ -61,7 +68,7 @@ async fn report(runner: &mut Runner) -> Option<Vec<backup::Event>> {
         Report::Facts { events, .. } => {
             let fact = |event| match event {
                 Event::Backup(event) => event,
-                other => panic!("{other:?}"),
+                other @ (Event::Observed(_) | Event::Datacenter(_) | Event::Operator(_)) => panic!("{other:?}"),
             };
             Some(events.into_iter().map(fact).collect())
         }

@@ -2,6 +2,13 @@
 //! that speak real gRPC.
 
 #![allow(unreachable_pub, missing_docs, dead_code, reason = "a test binary has no public interface")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "operator/ground.rs"]
 mod ground;
@@ -14,3 +21,9 @@ mod away;
 mod backup;
 #[path = "operator/doubt.rs"]
 mod doubt;
+#[path = "operator/embedded.rs"]
+mod embedded;
+#[path = "operator/leaders.rs"]
+mod leaders;
+#[path = "operator/refused.rs"]
+mod refused;

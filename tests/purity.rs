@@ -1,5 +1,13 @@
 //! The core is pure because it cannot be otherwise: the crate graph has no way from it to a runtime, a network or a client.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on says so"
+)]
+
 use std::collections::BTreeSet;
 use std::process::Command;
 

@@ -160,12 +160,10 @@ impl<'a> Backup<'a> {
 
     /// Runs to the end and says what is in the bucket then. Dropping it leaves something that can be continued.
     pub async fn run(self) -> Result<Phase, Error> {
-        let done = self.tools.layout.meta(&self.name, "manifest.json");
-        if self.record.phase.touched()
-            && let Some(json) = self.tools.store.get(&done).await?
-        {
-            let totals = manifest::totals(&json).map_err(|source| Error::Json { key: done, source })?;
-            return self.finish(json.into(), totals.into()).await;
+        if let Some(manifest) = self.left_manifest().await? {
+            let key = self.tools.layout.meta(&self.name, "manifest.json");
+            let totals = manifest::totals(&manifest).map_err(|source| Error::Json { key, source })?;
+            return self.finish(manifest.into(), totals.into()).await;
         }
         let (started_ms, tables) = match self.left_snapshot().await? {
             Some(left) => left,
@@ -182,6 +180,20 @@ impl<'a> Backup<'a> {
         let extent = snapshot::extent(&tables);
         tracing::info!(name = %self.name, started_ms, files = extent.files, bytes = extent.bytes, reused, "all files are in the bucket");
         self.finish(json, Done { files: extent.files, bytes: extent.bytes, reused }).await
+    }
+
+    /// The manifest that an earlier run of this operation wrote: only what comes after it is missing then. Refuses a name
+    /// that is somebody else's.
+    async fn left_manifest(&self) -> Result<Option<bytes::Bytes>, Error> {
+        let Tools { layout, store, .. } = self.tools;
+        let found = presence(store, layout, &self.name).await?;
+        let ours = self.record.phase.touched() || found.owner() == Some(self.record.operation.as_str());
+        match found {
+            Presence::Absent => Ok(None),
+            Presence::Begun { .. } if ours => Ok(None),
+            Presence::Complete { .. } if ours => Ok(store.get(&layout.meta(&self.name, "manifest.json")).await?),
+            Presence::Begun { owner, .. } | Presence::Complete { owner, .. } => Err(Error::taken(&self.name, owner)),
+        }
     }
 
     /// The snapshot of a stopped sidecar, if it is whole: then the rest goes up.
@@ -221,17 +233,9 @@ impl<'a> Backup<'a> {
         Ok((started_ms, tables))
     }
 
-    /// Removes what an earlier attempt of this operation left under the name; refuses a name that is somebody else's.
+    /// Removes what an earlier attempt of this operation left under the name.
     async fn make_room(&self) -> Result<(), Error> {
         let Tools { layout, store, dir, .. } = self.tools;
-        let ours = |owner: &Option<String>| owner.as_deref() == Some(self.record.operation.as_str());
-        match presence(store, layout, &self.name).await? {
-            Presence::Absent => {}
-            Presence::Begun { owner, .. } if self.record.phase.touched() || ours(&owner) => {}
-            Presence::Begun { owner, .. } | Presence::Complete { owner, .. } => {
-                return Err(Error::taken(&self.name, owner));
-            }
-        }
         let index = store.list(&layout.index_of(&self.name)).await?;
         let node = layout.node().as_str();
         let own = index.into_iter().map(|found| found.key);

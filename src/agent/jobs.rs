@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backup::{self, Progress, Tools};
 use crate::clock::now_ms;
-use crate::layout::{self, BackupName};
+use crate::layout::{self, BackupName, Entry};
 use crate::presence::{Presence, presence};
 use crate::state::{self, Done, Phase, Record, State};
 use crate::store::Store;
@@ -88,6 +88,16 @@ pub struct Claim {
     pub attempt: u32,
     /// The leader's epoch.
     pub epoch: u64,
+}
+
+/// What a start has before it.
+enum Outlook {
+    /// Nothing of this operation is in the bucket, as far as is known.
+    New,
+    /// Something of it may be there.
+    Ours,
+    /// It is done.
+    Done(Phase),
 }
 
 /// All operations of this node.
@@ -215,7 +225,9 @@ impl Jobs {
             if attempt == known.attempt || !failed {
                 // What runs or is done already is what a later attempt would make: it takes that number.
                 let record = Record { attempt, ..known.clone() };
-                self.0.remember(record.clone()).await?;
+                if attempt != known.attempt {
+                    self.0.renumber(operation, attempt).await?;
+                }
                 return Ok(self.0.view(&record));
             }
         }
@@ -232,8 +244,9 @@ impl Jobs {
             phase: Phase::Starting { touched },
         };
         let record = match self.look_up(operation, name, touched).await? {
-            Some(done) => Record { phase: done, ..accepted },
-            None => accepted,
+            Outlook::New => accepted,
+            Outlook::Ours => Record { phase: Phase::Starting { touched: true }, ..accepted },
+            Outlook::Done(phase) => Record { phase, ..accepted },
         };
         self.0.remember(record.clone()).await?;
         if !record.phase.ended() {
@@ -244,29 +257,37 @@ impl Jobs {
     }
 
     /// What the bucket says of a name that is to be started. A bucket that does not answer in time is the backup's trouble.
-    async fn look_up(&self, operation: &str, name: &BackupName, touched: bool) -> Result<Option<Phase>, Refusal> {
+    async fn look_up(&self, operation: &str, name: &BackupName, touched: bool) -> Result<Outlook, Refusal> {
         let Tools { layout, .. } = &self.0.tools;
         let look = async {
             let found = presence(&self.0.brisk, layout, name).await?;
-            let others = if touched { BTreeSet::new() } else { self.0.brisk.names(&layout.index()).await? };
-            Ok::<_, crate::store::Error>((found, others))
+            let ours = touched || found.owner() == Some(operation);
+            let others = if ours { BTreeSet::new() } else { self.0.brisk.names(&layout.index()).await? };
+            let complete = ours && matches!(found, Presence::Complete { .. });
+            let index = if complete { self.0.brisk.list(&layout.index_of(name)).await? } else { Vec::new() };
+            Ok::<_, crate::store::Error>((found, ours, others, index))
         };
-        let (found, others) = match tokio::time::timeout(ADMISSION, look).await {
+        let unknown = if touched { Outlook::Ours } else { Outlook::New };
+        let (found, ours, others, index) = match tokio::time::timeout(ADMISSION, look).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 tracing::warn!(error = sentence(&error), %name, "the bucket says nothing of the name");
-                return Ok(None);
+                return Ok(unknown);
             }
-            Err(_) => return Ok(None),
+            Err(_) => return Ok(unknown),
         };
         name.beside(others.iter().map(String::as_str))?;
-        let ours = |owner: &Option<String>| owner.as_deref() == Some(operation);
+        let node = layout.node().as_str();
+        let indexed = index.iter().filter_map(|found| layout.read_index(&found.key));
+        let indexed = indexed.into_iter().any(|(_, of, entry)| of == node && matches!(entry, Entry::Finished(_)));
         match found {
-            Presence::Absent => Ok(None),
-            Presence::Begun { owner, .. } if touched || ours(&owner) => Ok(None),
-            Presence::Complete { owner, started_ms, finished_ms } if ours(&owner) => {
-                Ok(Some(Phase::Finished { started_ms, finished_ms, totals: self.totals(name).await }))
+            Presence::Absent => Ok(unknown),
+            Presence::Begun { .. } if ours => Ok(Outlook::Ours),
+            Presence::Complete { started_ms, finished_ms, .. } if ours && indexed => {
+                Ok(Outlook::Done(Phase::Finished { started_ms, finished_ms, totals: self.totals(name).await }))
             }
+            // Stopped between the manifest and the index: what is missing is written.
+            Presence::Complete { .. } if ours => Ok(Outlook::Ours),
             Presence::Begun { owner, .. } | Presence::Complete { owner, .. } => {
                 Err(Refusal::Exists(backup::Error::taken(name, owner)))
             }

@@ -31,6 +31,16 @@ pub enum Presence {
     },
 }
 
+impl Presence {
+    /// The operation that our claim names, if there is a claim.
+    pub fn owner(&self) -> Option<&str> {
+        match self {
+            Self::Absent => None,
+            Self::Begun { owner, .. } | Self::Complete { owner, .. } => owner.as_deref(),
+        }
+    }
+}
+
 /// The content of the claim.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ClaimObject {

@@ -65,8 +65,9 @@ impl Uploader {
 
     /// Uploads the file at `source` as `key`, replacing what is there.
     pub async fn upload(&self, source: &Path, size: u64, key: &str) -> Result<Sum, Error> {
-        match self.store.local_path(key) {
-            Some(target) => copy(source.to_owned(), target, size).await,
+        let staged = self.store.local_path(&format!(".staging/{}", hex(&Md5::digest(key))));
+        match staged.zip(self.store.local_path(key)) {
+            Some((staged, target)) => copy(source.to_owned(), staged, target, size).await,
             None if size >= self.threshold && size > 0 => self.parts(source, size, key).await,
             None => self.whole(source, size, key).await,
         }
@@ -249,18 +250,15 @@ impl Reader {
     }
 }
 
-/// Copies within one machine, under a name that listings pass over until it is whole.
-async fn copy(source: PathBuf, target: PathBuf, size: u64) -> Result<Sum, Error> {
+/// Copies within one machine: `staged` is outside of all that anybody lists, and becomes `target` when it is whole.
+async fn copy(source: PathBuf, staged: PathBuf, target: PathBuf, size: u64) -> Result<Sum, Error> {
     let failed = source.clone();
     blocking(failed.clone(), move || {
         let io = |error| Error::File { path: failed.clone(), source: error };
         let mut input = open(&source, size)?;
-        if let Some(dir) = target.parent() {
+        for dir in [&staged, &target].into_iter().filter_map(|path| path.parent()) {
             std::fs::create_dir_all(dir).map_err(io)?;
         }
-        let mut staged = target.clone().into_os_string();
-        staged.push("#0");
-        let staged = PathBuf::from(staged);
         let copied = (|| {
             let mut output = File::create(&staged).map_err(io)?;
             let mut hash = Md5::new();
@@ -387,14 +385,14 @@ mod tests {
     #[tokio::test]
     async fn a_copy_is_whole_or_not_there() {
         let dir = tempfile::tempdir().unwrap();
-        let (source, target) = (dir.path().join("source"), dir.path().join("deep/target"));
+        let [source, staged, target] = ["source", "staging/one", "deep/target"].map(|file| dir.path().join(file));
         std::fs::write(&source, vec![7; 600_000]).unwrap();
-        let sum = copy(source.clone(), target.clone(), 600_000).await.unwrap();
+        let sum = copy(source.clone(), staged.clone(), target.clone(), 600_000).await.unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), vec![7; 600_000]);
         assert_eq!(sum.md5, md5_of(source.clone(), 600_000).await.unwrap());
         std::fs::remove_file(&target).unwrap();
-        assert!(matches!(copy(source, target.clone(), 5).await, Err(Error::Changed { .. })));
-        assert_eq!(std::fs::read_dir(target.parent().unwrap()).unwrap().count(), 0);
+        assert!(matches!(copy(source, staged.clone(), target.clone(), 5).await, Err(Error::Changed { .. })));
+        assert!(!target.exists() && !staged.exists());
     }
 
     #[tokio::test(start_paused = true)]

@@ -279,7 +279,11 @@ impl Engine {
                 self.homes.remove(&uid);
                 room.pods.retain(|_, pod| pod.meta.uid != uid);
             }
-            observation => {
+            Observation::BackupJob(..)
+            | Observation::Backup(_)
+            | Observation::Datacenter(_)
+            | Observation::Malformed(_)
+            | Observation::Gone(_) => {
                 self.homes.entry(uid.clone()).or_insert(home);
                 room.seen.insert((observation.kind(), uid), observation);
             }

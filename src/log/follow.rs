@@ -309,7 +309,7 @@ impl Follow {
                 self.end = End::At(sequence);
             }
         }
-        self.next = sequence + 1;
+        self.next = sequence.saturating_add(1);
         let message = message.message;
         let subject = message.subject.as_str();
         let item = Item::read(self.log.id(), sequence, subject, time, message.payload.clone());

@@ -52,7 +52,7 @@ impl Log {
             let step = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(Error::Cancelled),
-                step = self.next_of(&filter, last + 1) => step,
+                step = self.next_of(&filter, last.saturating_add(1)) => step,
             };
             match step {
                 Ok(Fetched::Message { sequence, id: found }) => {

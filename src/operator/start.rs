@@ -69,8 +69,14 @@ pub enum Error {
     #[error("no client for the Kubernetes API server can be made")]
     Client(#[source] Box<kube::Error>),
     /// The API server.
-    #[error("the Kubernetes API server does not say which cluster this is (namespace kube-system)")]
-    Cluster(#[source] Box<kube::Error>),
+    #[error("the Kubernetes API server at {url} does not say which cluster this is (namespace kube-system)")]
+    Cluster {
+        /// Where.
+        url: String,
+        /// What it said.
+        #[source]
+        source: Box<kube::Error>,
+    },
     /// The API server is silent.
     #[error("the Kubernetes API server at {0} does not answer within 15 s")]
     Silent(String),
@@ -250,7 +256,7 @@ async fn cluster(client: Client, url: &str) -> Result<Uid, Error> {
     let api: Api<Namespace> = Api::all(client);
     match tokio::time::timeout(PATIENCE, api.get("kube-system")).await {
         Ok(Ok(namespace)) => Ok(namespace.metadata.uid.unwrap_or_default().into()),
-        Ok(Err(error)) => Err(Error::Cluster(Box::new(error))),
+        Ok(Err(error)) => Err(Error::Cluster { url: url.to_owned(), source: Box::new(error) }),
         Err(_) => Err(Error::Silent(url.to_owned())),
     }
 }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use chrono::Utc;
 use std::sync::Arc;
 use std::time::Duration;
-use stheno::log::{Credentials, Endpoint, Item, Log, Patience, Settings};
-use stheno_events::{Aggregate, Envelope, Epoch, EventId, LAYOUT, Time, Uid};
+use stheno::log::{Credentials, Endpoint, Item, Log, Outcome, Patience, Settings};
+use stheno_events::{Aggregate, Envelope, Epoch, EventId, LAYOUT, Process, Time, Uid};
 use tokio_util::sync::CancellationToken;
 
 pub const CLUSTER: &str = "cafe0000-0000-4000-8000-000000000000";
@@ -72,4 +72,18 @@ pub async fn everything(log: &Log) -> Vec<(u64, String, Bytes)> {
         }
     }
     all
+}
+
+/// Returns when the server has dealt with everything that this client sent before: a stream takes messages one by one, in
+/// order, so the answer to an append that must be refused comes last.
+pub async fn taken(log: &Log) {
+    let barrier = Aggregate::Location("barrier".into());
+    loop {
+        let outcome = log.append(&barrier, Process::Location, u64::MAX, &envelope(&barrier, "barrier")).await.unwrap();
+        match outcome {
+            Outcome::Conflict(_) => return,
+            Outcome::Indeterminate => {}
+            Outcome::Committed(sequence) => panic!("committed at {sequence}"),
+        }
+    }
 }

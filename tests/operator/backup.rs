@@ -36,17 +36,17 @@ async fn three_nodes_from_create_to_status() {
     println!("create to first call {to_first_call:?}, last answer to finishTime {to_finish:?}");
     let status = job.status.unwrap();
     assert_eq!((status.finished.len(), status.failed.len(), status.in_progress.len()), (3, 0, 0), "{status:#?}");
-    let status = loop {
-        match ground.backups().get("nightly").await.ok().and_then(|backup| backup.status) {
-            Some(status) => break status,
-            None => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
-        }
-    };
+    let status = ground.backup_status("nightly").await;
     assert_eq!((status.total_nodes, status.finished_nodes), (Some(3), Some(3)), "{status:#?}");
     for node in &ground.nodes {
         assert_eq!(node.sidecar.count("StartBackup"), 1);
     }
 
+    let (code, metrics) = operator.page("/metrics").await.unwrap();
+    assert_eq!(code, 200);
+    for line in ["stheno_leading 1", "stheno_effects_total{call=\"start\"} 3", "stheno_effects_running 0"] {
+        assert!(metrics.contains(line), "{line} is not in:\n{metrics}");
+    }
     assert_eq!(operator.stop().await, Some(0));
     assert_eq!(ground.holder().await.as_deref(), Some(""), "the Lease is given back");
     // A term that ended in order leaves nothing to wait for.

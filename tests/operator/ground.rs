@@ -7,10 +7,10 @@ use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams}
 use kube::core::GroupVersionKind;
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use stheno_crds::{MedusaBackup, MedusaBackupJob};
+use stheno_crds::{MedusaBackup, MedusaBackupJob, MedusaBackupStatus};
 use stheno_local::control_plane::ControlPlane;
 use stheno_local::testing;
 use stheno_rpc::medusa::{BackupNode, BackupSummary, StatusType};
@@ -21,15 +21,12 @@ const RBAC: &str = include_str!("../../deploy/rbac.yaml");
 
 static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
 
-async fn shared() -> &'static ControlPlane {
-    SHARED
-        .get_or_init(|| async {
-            stheno::runtime::crypto();
-            let plane = testing::control_plane().await.unwrap();
-            plane.apply(&stheno_crds::all_crds_yaml().unwrap()).await.unwrap();
-            plane
-        })
-        .await
+/// An API server with our kinds.
+pub async fn control_plane() -> ControlPlane {
+    stheno::runtime::crypto();
+    let plane = testing::control_plane().await.unwrap();
+    plane.apply(&stheno_crds::all_crds_yaml().unwrap()).await.unwrap();
+    plane
 }
 
 pub struct Ground {
@@ -51,7 +48,11 @@ impl Ground {
     /// The namespace holds what an operator's own namespace does, and what it watches. The account has the rights of
     /// the real one.
     pub async fn new(namespace: &str) -> Self {
-        let plane = shared().await;
+        Self::on(SHARED.get_or_init(control_plane).await, namespace).await
+    }
+
+    /// As [`Ground::new`], on an API server of the test's own.
+    pub async fn on(plane: &ControlPlane, namespace: &str) -> Self {
         let rbac = RBAC.replace("name: stheno\n", &format!("name: {namespace}\n")).replace("stheno-system", namespace);
         plane.apply(&rbac).await.unwrap();
         let account = plane.account_kubeconfig(namespace, namespace).await.unwrap();
@@ -62,21 +63,32 @@ impl Ground {
 
     /// A datacenter with as many pods, each with our false sidecar or a stock one.
     pub async fn datacenter(&mut self, name: &str, size: usize, ours: bool) {
+        let sidecars: Vec<FalseSidecar> = (0..size).map(|_| FalseSidecar::new()).collect();
+        let serve = |sidecar: &FalseSidecar| if ours { sidecar.serve_ours() } else { sidecar.serve_stock() };
+        let serving: Vec<Serving> = sidecars.iter().map(serve).collect();
+        let ports: Vec<u16> = serving.iter().map(|serving| serving.address.port()).collect();
+        let pods = self.datacenter_at(name, &ports).await;
+        let nodes = pods.into_iter().zip(sidecars).zip(serving);
+        self.nodes.extend(nodes.map(|((pod, sidecar), serving)| Node { pod, sidecar, serving }));
+    }
+
+    /// A datacenter whose pods' sidecars listen on these ports here; the pods' names.
+    pub async fn datacenter_at(&self, name: &str, ports: &[u16]) -> Vec<String> {
         self.create(json!({
             "apiVersion": "cassandra.datastax.com/v1beta1",
             "kind": "CassandraDatacenter",
             "metadata": { "name": name },
-            "spec": { "clusterName": "Shop", "size": size, "serverType": "cassandra", "serverVersion": "4.1.9" },
+            "spec": { "clusterName": "Shop", "size": ports.len(), "serverType": "cassandra", "serverVersion": "4.1.9" },
             "status": { "cassandraOperatorProgress": "Ready" },
         }))
         .await;
-        for number in 0..size {
-            let sidecar = FalseSidecar::new();
-            let serving = if ours { sidecar.serve_ours() } else { sidecar.serve_stock() };
+        let mut pods = Vec::new();
+        for (number, port) in ports.iter().enumerate() {
             let pod = format!("shop-{name}-r1-sts-{number}");
-            self.pod(name, &pod, serving.address.port()).await;
-            self.nodes.push(Node { pod, sidecar, serving });
+            self.pod(name, &pod, *port).await;
+            pods.push(pod);
         }
+        pods
     }
 
     async fn pod(&self, datacenter: &str, name: &str, port: u16) {
@@ -202,21 +214,21 @@ impl Ground {
 
     /// Starts an operator with the log on this ground's nats-server.
     pub fn operator(&self) -> Operator {
-        self.operator_with(&[])
+        self.start(|command| command.args(["--nats-url", &self.nats.url()]))
     }
 
-    pub fn operator_with(&self, more: &[&str]) -> Operator {
+    /// Starts an operator with a private log.
+    pub fn embedded(&self, data_dir: &Path, program: &Path) -> Operator {
+        self.start(|command| command.arg("--data-dir").arg(data_dir).env("STHENO_NATS_SERVER", program))
+    }
+
+    fn start(&self, with: impl FnOnce(&mut Command) -> &mut Command) -> Operator {
         let http = stheno_local::ports::Port::take().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_stheno"))
-            .arg("operator")
-            .arg("--kubeconfig")
-            .arg(&self.account)
-            .args(["--namespace", &self.namespace, "--own-namespace", &self.namespace])
-            .args(["--nats-url", &self.nats.url(), "--http", &http.address().to_string()])
-            .args(more)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stheno"));
+        command.arg("operator").arg("--kubeconfig").arg(&self.account);
+        command.args(["--namespace", &self.namespace, "--own-namespace", &self.namespace]);
+        command.args(["--http", &http.address().to_string()]);
+        let child = with(&mut command).stdin(Stdio::null()).spawn().unwrap();
         Operator { child, http }
     }
 
@@ -225,12 +237,26 @@ impl Ground {
         let jobs = self.jobs();
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let job = jobs.get(name).await.unwrap();
-            if wanted(&job) {
-                return job;
+            // The API server may be starting.
+            let job = jobs.get(name).await.ok();
+            if let Some(job) = job.as_ref().filter(|job| wanted(job)) {
+                return job.clone();
             }
-            assert!(Instant::now() < deadline, "{name} never got there: {:#?}", job.status);
+            assert!(Instant::now() < deadline, "{name} never got there: {:#?}", job.and_then(|job| job.status));
             sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The status of a MedusaBackup, once it has one.
+    pub async fn backup_status(&self, name: &str) -> MedusaBackupStatus {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let backup = self.backups().get_opt(name).await.unwrap();
+            if let Some(status) = backup.and_then(|backup| backup.status) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "no status on MedusaBackup {name}");
+            sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -4,9 +4,18 @@
 //! `STHENO_SIM_SEED=<n>` replays one seed, `STHENO_SIM_POINT=<n>` one crash point, `STHENO_SIM_SEEDS=<n>` sets how many
 //! seeds run, `STHENO_SIM_TRACE=1` prints what happens.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on says so"
+)]
+
 mod api;
 mod check;
 mod log;
+#[allow(dead_code, unreachable_pub, reason = "shared with the log's own tests, which use the rest of it")]
 #[path = "../support/memory_log.rs"]
 mod memory_log;
 mod process;

@@ -129,7 +129,7 @@ impl MemoryLog {
 
     /// The messages from a sequence on.
     pub fn read(&self, from: u64) -> &[Message] {
-        let skipped = usize::try_from(from.max(1) - 1).unwrap();
+        let skipped = usize::try_from(from.max(1) - 1).unwrap_or(usize::MAX);
         self.messages.get(skipped..).unwrap_or_default()
     }
 
@@ -149,7 +149,7 @@ impl MemoryLog {
     }
 
     fn find(&self, aggregate: &Aggregate, after: u64, id: &EventId) -> Resolution {
-        let mut behind = self.read(after + 1).iter().filter(|message| message.aggregate == *aggregate);
+        let mut behind = self.read(after.saturating_add(1)).iter().filter(|message| message.aggregate == *aggregate);
         let mut last = after;
         for message in &mut behind {
             if message.id == *id {

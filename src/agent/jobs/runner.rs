@@ -57,11 +57,26 @@ impl Shared {
         self.end(operation, phase).await;
     }
 
-    /// A volume that does not take the end leaves the operation running: the next start finds the truth in the bucket.
+    /// A volume that does not take the end must not hide it: it is told all the same, and after a restart found again, for
+    /// what the volume says then is that the operation still runs.
     async fn end(&self, operation: &str, phase: Phase) {
-        if let Err(error) = self.advance(operation, phase).await {
+        if let Err(error) = self.advance(operation, phase.clone()).await {
             tracing::error!(error = sentence(&error), operation, "the end cannot be written down");
+            if let Some(record) = self.state.lock().await.operation_mut(operation) {
+                record.phase = phase;
+            }
+            self.changed.send_replace(());
         }
+    }
+
+    /// Gives what runs or is done the number of a later attempt. Only the number: it may have gone on meanwhile.
+    pub(super) async fn renumber(&self, operation: &str, attempt: u32) -> Result<(), state::Error> {
+        self.change(|state| {
+            if let Some(record) = state.operation_mut(operation) {
+                record.attempt = attempt;
+            }
+        })
+        .await
     }
 
     async fn advance(&self, operation: &str, phase: Phase) -> Result<(), state::Error> {

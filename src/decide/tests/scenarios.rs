@@ -130,6 +130,8 @@ impl Scenario {
     }
 }
 
+// What matters of an event is told; of the others the name is enough.
+#[allow(clippy::wildcard_enum_match_arm)]
 fn describe(event: &Event) -> String {
     let name = event.kind().name;
     match event {

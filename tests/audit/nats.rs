@@ -15,8 +15,12 @@ fn clock() -> Clock {
 
 /// A log on the server with the messages of a story, appended as the operator appends them.
 pub async fn written(url: &str, story: &Story) -> Log {
+    written_to(Endpoint::External { url: url.to_owned(), credentials: Credentials::None }, story).await
+}
+
+pub async fn written_to(endpoint: Endpoint, story: &Story) -> Log {
     let settings = Settings {
-        endpoint: Endpoint::External { url: url.to_owned(), credentials: Credentials::None },
+        endpoint,
         stream: "STHENO".into(),
         cluster: Some(crate::story::CLUSTER.into()),
         allow_relaxed: true,

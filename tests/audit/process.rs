@@ -5,6 +5,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use stheno::log::Endpoint;
+use stheno_local::provision::{Part, ensure};
 use stheno_local::testing::nats;
 
 fn stheno(arguments: &[&str]) -> Command {
@@ -98,4 +100,28 @@ async fn a_follower_whose_reader_left_ends() {
     let log = crate::nats::written(&server.url(), &two_backups()).await;
     head(&["events", "-f", "-o", "cloudevents", "--nats-url", &server.url()]).await;
     log.close().await;
+}
+
+/// The log of a private server: beside the command that runs it, and when nobody does.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_data_folder() {
+    let program = ensure(&[Part::NatsServer]).await.unwrap().path(Part::NatsServer).unwrap().to_owned();
+    let data = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = stheno(arguments).env("STHENO_NATS_SERVER", &program).env("STHENO_DATA_DIR", data.path()).output();
+        let output = output.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let whole = "The log is whole: 17 messages up to 17 with 38 events in 2 aggregates.\n";
+    let (code, _, error) = run(&["audit", "verify"]);
+    assert_eq!((code, error.as_str()), (Some(1), "stheno: stream STHENO does not exist on this NATS server\n"));
+
+    let endpoint = Endpoint::Embedded { data_dir: data.path().to_owned(), program: Some(program.clone()) };
+    let log = crate::nats::written_to(endpoint, &two_backups()).await;
+    assert_eq!(run(&["audit", "verify"]), (Some(0), whole.to_owned(), String::new()));
+    log.close().await;
+    assert_eq!(run(&["audit", "verify"]), (Some(0), whole.to_owned(), String::new()));
+    let lock = std::fs::File::open(data.path().join("nats/lock")).unwrap();
+    lock.try_lock().expect("the last command has ended the private server");
 }

@@ -4,7 +4,8 @@ use crate::api::Body;
 use crate::sidecar::Kind;
 use crate::sim::{Sim, dc, epochs};
 use std::collections::BTreeMap;
-use stheno_events::{Aggregate, Digest, Event, Fact, Uid, backup};
+use stheno::audit::{Entry, verify::Verifier};
+use stheno_events::{Aggregate, Digest, Event, Fact, LogId, Process, Uid, backup};
 use stheno_projections::backup::Stage;
 
 /// What a run came to, without its times.
@@ -23,6 +24,7 @@ pub(crate) fn all(sim: &Sim) -> Result<Ending, String> {
         return Err(fault.clone());
     }
     chain(sim)?;
+    verified(sim)?;
     terminals(sim)?;
     sidecars(sim)?;
     folds(sim)?;
@@ -45,6 +47,21 @@ fn chain(sim: &Sim) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// `audit verify` finds nothing: what lawful writers write it must not blame, whatever became of them.
+fn verified(sim: &Sim) -> Result<(), String> {
+    let log = LogId::of_cluster("cluster-uid");
+    let mut verifier = Verifier::default();
+    for (sequence, stored) in (1..).zip(&sim.log.messages) {
+        let subject = stored.aggregate.subject(&log, Process::Backup);
+        let entry =
+            Entry::read(&log, sequence, subject, stheno_events::Time::UNIX_EPOCH, stored.payload.clone().into());
+        if !verifier.add(&entry) {
+            break;
+        }
+    }
+    verifier.finish(None).fault.map_or(Ok(()), |fault| Err(fault.to_string()))
 }
 
 /// One terminal event for each job, and nothing about it after that.

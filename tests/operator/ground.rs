@@ -322,6 +322,18 @@ impl Operator {
         self.says(|status, text| status == 200 && text.starts_with("leading")).await;
     }
 
+    /// Processor time so far, and resident memory.
+    pub fn cost(&self) -> (Duration, u64) {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap();
+        let stat = read("stat");
+        // Behind the name, which may hold anything: user and system time are the 12th and 13th, in hundredths.
+        let fields: Vec<u64> = stat.rsplit(')').next().unwrap().split(' ').map(|n| n.parse().unwrap_or(0)).collect();
+        let status = read("status");
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+        (Duration::from_millis((fields[12] + fields[13]) * 10), kib)
+    }
+
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         let id = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         nix::sys::signal::kill(id, signal).unwrap();

@@ -13,6 +13,7 @@ pub mod examples;
 mod fact;
 pub mod observed;
 pub mod operator;
+mod size;
 pub mod subject;
 
 pub use chain::Digest;

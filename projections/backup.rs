@@ -311,17 +311,17 @@ impl Operation {
             Event::ClaimAbandoned(e) => match &e.call {
                 Call::Summary(_) => {
                     if let Stage::Closing { reading, .. } = &mut self.stage {
-                        reading.claim = None;
+                        reading.claim.take_if(|claim| (claim.epoch, claim.serial) == (e.epoch, e.serial));
                     }
                 }
                 Call::Start(pod) | Call::Resume(pod) => {
-                    if let Some(node) = self.nodes.get_mut(pod) {
+                    if let Some(node) = self.nodes.get_mut(pod).filter(|node| node.claimed_by(e.epoch, e.serial)) {
                         node.abandon(at);
                     }
                 }
             },
             Event::NodeStarted(e) => {
-                if let Some(node) = self.nodes.get_mut(&e.pod) {
+                if let Some(node) = self.nodes.get_mut(&e.pod).filter(|node| node.attempts.max(1) == e.attempt) {
                     node.sidecar = Some(e.sidecar);
                     node.started = node.started.or(Some(at));
                     if let NodeState::Called { heard, failures, .. } = &mut node.state {
@@ -346,7 +346,9 @@ impl Operation {
                 }
             }
             Event::NodeFailed(e) => {
-                if let Some(node) = self.nodes.get_mut(&e.pod).filter(|node| !node.state.ended()) {
+                // What is said of an earlier attempt says nothing of the one that runs.
+                let current = |node: &&mut Node| !node.state.ended() && node.attempts.max(1) == e.attempt;
+                if let Some(node) = self.nodes.get_mut(&e.pod).filter(current) {
                     node.fail(&e.reason, e.retryable, at);
                 }
             }
@@ -401,6 +403,11 @@ impl Operation {
 }
 
 impl Node {
+    /// Whether this claim is the one that is out.
+    fn claimed_by(&self, epoch: Epoch, serial: u32) -> bool {
+        matches!(&self.state, NodeState::Called { claim, .. } if (claim.epoch, claim.serial) == (epoch, serial))
+    }
+
     fn claim(&mut self, claim: Claim, at: Time) {
         let (origin, failures, heard) = match &self.state {
             NodeState::Pending { failures, since, .. } => (at, *failures, since.unwrap_or(at)),
@@ -438,15 +445,15 @@ impl Node {
         self.state = if retryable {
             // The next attempt is another start: nobody has accepted that one yet.
             self.started = None;
-            let (failures, since) = match &self.state {
-                NodeState::Called { failures, heard, .. } | NodeState::Doubt { failures, heard, .. } => {
-                    (*failures, *heard)
-                }
-                NodeState::Pending { failures, since, .. } => (*failures, since.unwrap_or(at)),
+            // The sidecar answered just now: what bounds the attempts is their number, not silence.
+            let failures = match &self.state {
+                NodeState::Called { failures, .. }
+                | NodeState::Doubt { failures, .. }
+                | NodeState::Pending { failures, .. } => *failures,
                 NodeState::Finished { .. } | NodeState::Failed { .. } => return,
             };
             let error = Some(reason.clone());
-            NodeState::Pending { failures: failures + 1, since: Some(since), failed_at: Some(at), error }
+            NodeState::Pending { failures: failures + 1, since: Some(at), failed_at: Some(at), error }
         } else {
             NodeState::Failed { at, reason: reason.clone() }
         };

@@ -24,6 +24,8 @@ pub struct Operator {
     pub unobservable: BTreeMap<ObjectKind, Arc<str>>,
     /// The API server's store went back to an older state: no effects until a person decides.
     pub api_backwards: Option<Arc<str>>,
+    /// Why nobody may lead: the operator's own history holds what this build does not understand.
+    pub frozen: Option<Arc<str>>,
     /// Sequence of the last checkpoint.
     pub checkpoint: u64,
     /// When the last checkpoint was written.

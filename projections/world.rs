@@ -77,8 +77,12 @@ impl World {
         match message.aggregate {
             Aggregate::Operator => {
                 self.head = head;
-                if let Ok(envelope) = message.envelope {
-                    self.apply_operator(envelope);
+                match message.envelope {
+                    Ok(envelope) => self.apply_operator(envelope),
+                    Err(error) => {
+                        let text = format!("message {} cannot be read: {error}", message.sequence);
+                        self.operator.frozen = Some(text.into());
+                    }
                 }
             }
             Aggregate::Location(digest) => {
@@ -119,8 +123,11 @@ impl World {
                 Fact::Known(Event::Operator(event)) => self.operator.apply(event, envelope.at),
                 Fact::Known(Event::Observed(event)) => self.operator.observe(event),
                 Fact::Known(Event::Backup(_) | Event::Datacenter(_)) => self.unreadable += 1,
-                Fact::Unknown { name, version, .. } => {
+                Fact::Unknown { name, version, critical, .. } => {
                     *self.skipped.entry((name.clone(), *version)).or_default() += 1;
+                    if *critical {
+                        self.operator.frozen = Some(newer(name, *version));
+                    }
                 }
             }
         }

@@ -149,6 +149,8 @@ impl Operator {
                     }
                 }
                 Command::PublishAll => self.publisher.publish_all(self.engine.world()),
+                // Of a term that is over there is nothing left to vouch for.
+                Command::Witness { epoch, .. } if !self.engine.is_term(epoch) => {}
                 Command::Witness { epoch, .. } => {
                     // The world may have gone on since: what is vouched for is what it is now.
                     let world = self.engine.world();

@@ -219,6 +219,11 @@ fn given_up(
             }
             let from = failing.unwrap_or(since);
             let absent = !dc.pods.contains_key(pod);
+            // Never called, and there, but not to be called: it must not hold the datacenter for a day.
+            let unready = !dc.pods.get(pod).is_some_and(|pod| callable(pod));
+            if !absent && unready && *failures == 0 && context.now >= from + policy::SILENCE * 3 {
+                return Some(format!("its sidecar was not ready for {} minutes", (policy::SILENCE * 3).num_minutes()));
+            }
             (context.now >= from + policy::SILENCE && (*failures > 0 || absent)).then(|| {
                 if absent {
                     format!("pod {pod} is gone for {minutes} minutes")
@@ -387,6 +392,7 @@ pub fn wake(dc: &Datacenter, context: Context<'_>) -> Option<Time> {
             Stage::Running { since } => {
                 moments.push(*since + policy::BACKUP_DEADLINE);
                 moments.push(*since + policy::SILENCE);
+                moments.push(*since + policy::SILENCE * 3);
                 moments.extend(operation.nodes.values().flat_map(node_moments));
             }
             Stage::Closing { since, reading, .. } => {

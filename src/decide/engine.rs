@@ -86,6 +86,8 @@ pub enum Appended {
 #[derive(Debug, Clone)]
 struct InFlight {
     id: EventId,
+    /// The term that wrote it: what it carries is worth nothing to another one.
+    epoch: Epoch,
     /// When it was sent, by a clock that counts suspended time, in milliseconds.
     sent_ms: u64,
     /// Outcomes that it carries: kept until it is in.
@@ -131,10 +133,16 @@ pub struct Engine {
     rooms: BTreeMap<DcKey, Room>,
     /// Where an object is recorded, by UID: an edited reference does not move it.
     homes: BTreeMap<Uid, DcKey>,
-    /// Facts for the operator's own aggregate.
+    /// Kinds that cannot be listed now, and why.
+    cannot_see: BTreeMap<ObjectKind, Arc<str>>,
+    /// The API server went back to an older state, as this process saw it.
     notices: Vec<Event>,
     operator_in_flight: Option<InFlight>,
     operator_behind: u64,
+    /// The last time of a poll, and the machine's clock then.
+    steady: Option<(Time, u64)>,
+    /// Where the log's time is ahead of ours: its time, and the machine's clock when that was seen.
+    ahead: Option<(Time, u64)>,
     effects: BTreeMap<EffectKey, Running>,
     commands: Vec<Command>,
 }
@@ -157,7 +165,10 @@ impl Engine {
             blocked: None,
             rooms: BTreeMap::new(),
             homes: BTreeMap::new(),
+            cannot_see: BTreeMap::new(),
             notices: Vec::new(),
+            steady: None,
+            ahead: None,
             operator_in_flight: None,
             operator_behind: 0,
             effects: BTreeMap::new(),
@@ -237,6 +248,7 @@ impl Engine {
 
     /// How an append ended.
     pub fn appended(&mut self, aggregate: &Aggregate, id: &EventId, result: Appended) {
+        let term = self.term();
         match (aggregate, result) {
             // It is folded when it is delivered; until then the aggregate stays in flight.
             (_, Appended::Committed(_)) | (Aggregate::Location(_), _) => {}
@@ -249,11 +261,13 @@ impl Engine {
             (Aggregate::Datacenter(key), Appended::NotIn { last }) => {
                 let room = self.rooms.entry(key.clone()).or_default();
                 if let Some(sent) = room.in_flight.take_if(|sent| sent.id == *id) {
-                    room.outcomes.splice(0..0, sent.outcomes);
-                    for (job, nodes) in sent.progress {
-                        let newer = room.progress.entry(job).or_default();
-                        for (pod, progress) in nodes {
-                            newer.entry(pod).or_insert(progress);
+                    if term == Some(sent.epoch) {
+                        room.outcomes.splice(0..0, sent.outcomes);
+                        for (job, nodes) in sent.progress {
+                            let newer = room.progress.entry(job).or_default();
+                            for (pod, progress) in nodes {
+                                newer.entry(pod).or_insert(progress);
+                            }
                         }
                     }
                     room.behind = last;
@@ -309,27 +323,36 @@ impl Engine {
             self.observe(&key.namespace.clone(), Some(key), Observation::Gone(gone));
         }
         self.listed.insert(kind);
-        if self.world.operator.unobservable.contains_key(&kind) {
-            self.notice(Observable { kind }.into());
-        }
+        self.cannot_see.remove(&kind);
     }
 
     /// A kind cannot be listed.
     pub fn unobservable(&mut self, kind: ObjectKind, reason: Arc<str>) {
-        if !self.world.operator.unobservable.contains_key(&kind) {
-            self.notice(Unobservable { kind, reason }.into());
-        }
+        self.cannot_see.entry(kind).or_insert(reason);
     }
 
     /// Watch events may have been missed, or versions ran backwards.
     pub fn gap(&mut self, gap: Gap) {
-        self.notice(gap.into());
-    }
-
-    fn notice(&mut self, event: Event) {
-        if !self.notices.contains(&event) {
+        // Who does not lead has nothing to say of a gap that the leader closes by its own list; a store that went back
+        // is worth telling whenever this process comes to lead.
+        let event = Event::from(gap);
+        let backwards = matches!(
+            &event,
+            Event::Observed(stheno_events::observed::Event::Gap(gap)) if gap.backwards
+        );
+        if (backwards || self.leads()) && !self.notices.contains(&event) {
             self.notices.push(event);
         }
+    }
+
+    /// What changed in what can be listed, against what the log says: never what was true some time ago.
+    fn sight_changes(&self) -> Vec<Event> {
+        let recorded = &self.world.operator.unobservable;
+        let lost = self.cannot_see.iter().filter(|(kind, _)| !recorded.contains_key(kind));
+        let found = recorded.keys().filter(|kind| self.listed.contains(kind) && !self.cannot_see.contains_key(kind));
+        lost.map(|(kind, reason)| Unobservable { kind: *kind, reason: reason.clone() }.into())
+            .chain(found.map(|kind| Observable { kind: *kind }.into()))
+            .collect()
     }
 
     /// What an effect found out: facts, now.
@@ -339,7 +362,10 @@ impl Engine {
         }
         let room = self.rooms.entry(dc.clone()).or_default();
         room.dirty = true;
-        for event in events {
+        for mut event in events {
+            if let Event::Backup(stheno_events::backup::Event::Summarised(summary)) = &mut event {
+                fit(summary);
+            }
             if let Event::Backup(stheno_events::backup::Event::Progress(progress)) = event {
                 let nodes = room.progress.entry(progress.job).or_default();
                 nodes.extend(progress.nodes.into_iter().map(|node| (node.pod.clone(), node)));
@@ -379,18 +405,37 @@ impl Engine {
 
     /// What is to be done now. `now` is the wall clock, `boot_ms` a clock in milliseconds that counts suspended time.
     pub fn poll(&mut self, now: Time, boot_ms: u64, new_id: &mut dyn FnMut() -> EventId) -> Vec<Command> {
-        let wall = stheno_events::to_millis(now);
-        let now = self.world.at.map_or(wall, |at| at.max(wall));
-        let clock = Clock { wall, now, boot_ms };
+        let clock = self.clock(stheno_events::to_millis(now), boot_ms);
         if self.blocked.is_none() {
             self.lead(clock, new_id);
-            if self.acting().is_some() {
-                self.compose_all(clock, new_id);
-            }
         }
+        // Before composing: a claim that is abandoned here is said in the same breath.
         self.reconcile_effects(clock);
+        if self.blocked.is_none() && self.acting().is_some() {
+            self.compose_all(clock, new_id);
+        }
         self.step_down(clock, new_id);
         std::mem::take(&mut self.commands)
+    }
+
+    /// The time of a decision. A wall clock that was set while we run is not followed: a backup must not end because of
+    /// it. Where the log is ahead of us its time goes on by the machine's clock, so that waits still end.
+    fn clock(&mut self, wall: Time, boot_ms: u64) -> Clock {
+        let passed = |since: u64| {
+            chrono::TimeDelta::milliseconds(i64::try_from(boot_ms.saturating_sub(since)).unwrap_or(i64::MAX / 2))
+        };
+        let steady = match self.steady {
+            Some((time, since)) if (wall - (time + passed(since))).abs() > crate::policy::CLOCK_JUMP => {
+                time + passed(since)
+            }
+            Some(_) | None => wall,
+        };
+        self.steady = Some((steady, boot_ms));
+        if let Some(at) = self.world.at.filter(|at| self.ahead.is_none_or(|(ahead, _)| *at > ahead)) {
+            self.ahead = Some((at, boot_ms));
+        }
+        let ahead = self.ahead.map(|(at, since)| at + passed(since));
+        Clock { wall, now: ahead.map_or(steady, |ahead| ahead.max(steady)), boot_ms }
     }
 
     /// The next moment at which [`Self::poll`] may have something to do though nothing happens.
@@ -398,6 +443,12 @@ impl Engine {
     pub fn wake(&self) -> Option<Time> {
         self.acting()?;
         self.rooms.values().filter_map(|room| room.wake).min()
+    }
+
+    /// Whether this process leads this term.
+    #[must_use]
+    pub fn is_term(&self, epoch: Epoch) -> bool {
+        self.term() == Some(epoch)
     }
 
     /// The term that this process leads.
@@ -414,7 +465,7 @@ impl Engine {
         let complete = WATCHED
             .iter()
             .all(|kind| self.listed.contains(kind) || self.world.operator.unobservable.contains_key(kind));
-        (complete && self.blocked.is_none()).then_some(epoch)
+        (complete && self.blocked.is_none() && self.world.operator.frozen.is_none()).then_some(epoch)
     }
 
     /// The term, when effects may be started too: everything can be observed, and the API server did not go back.
@@ -431,6 +482,14 @@ impl Engine {
                 self.homes.insert(job.meta.uid.clone(), key.clone());
             }
         }
+    }
+}
+
+/// A summary that does not fit into a message goes without its tokens: topology, files and sizes are what is asked for.
+fn fit(summary: &mut stheno_events::backup::Summarised) {
+    let tokens: usize = summary.nodes.iter().map(|node| node.tokens.len()).sum();
+    if tokens * 9 > crate::policy::SUMMARY_BYTES {
+        summary.nodes.iter_mut().for_each(|node| node.tokens.clear());
     }
 }
 

@@ -41,8 +41,17 @@ pub const CHECKPOINT_MESSAGES: u64 = 10_000;
 /// after this time, if anything was written.
 pub const CHECKPOINT_EVERY: TimeDelta = TimeDelta::hours(1);
 
-/// Facts in one message: keeps it below 256 KiB.
+/// Facts in one message, and
 pub const FACTS_PER_MESSAGE: usize = 500;
+
+/// bytes of facts in one message: well below the 1 MiB that a server takes, decisions included.
+pub const BYTES_PER_MESSAGE: usize = 256 << 10;
+
+/// A summary larger than this is recorded without its tokens: it must fit into one message.
+pub const SUMMARY_BYTES: usize = 384 << 10;
+
+/// A wall clock that moves by more than this beside the clock of the machine was set: time goes on without it.
+pub const CLOCK_JUMP: TimeDelta = TimeDelta::seconds(60);
 
 /// The wait after `failures` failures in a row: 1, 2, 4 … 60 s.
 #[must_use]

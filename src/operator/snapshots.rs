@@ -53,6 +53,10 @@ impl Photographer {
 
     /// Takes one if it is time.
     pub(super) fn consider(&mut self, world: &World) {
+        // A build that can read what this one could not must find it in the log, not miss it in a snapshot.
+        if world.unreadable > 0 {
+            return;
+        }
         let new = world.position.saturating_sub(self.last);
         let old = runtime::boot_ms().saturating_sub(self.last_ms) >= EVERY_MS;
         let Some(at) = world.at.filter(|_| new >= self.messages || (new > 0 && old)) else { return };

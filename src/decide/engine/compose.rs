@@ -19,13 +19,20 @@ struct Draft {
     /// The state with everything folded that the message says.
     state: Datacenter,
     events: Vec<Event>,
+    bytes: usize,
     now: Time,
 }
 
 impl Draft {
     fn push(&mut self, event: Event) {
         self.state.fold(&event, self.now);
+        self.bytes += event.encoded_len();
         self.events.push(event);
+    }
+
+    /// Whether further facts wait for the next message.
+    const fn full(&self) -> bool {
+        self.events.len() >= policy::FACTS_PER_MESSAGE || self.bytes >= policy::BYTES_PER_MESSAGE
     }
 }
 
@@ -61,13 +68,14 @@ impl Engine {
     ) {
         let known = self.world.datacenters.get(key).cloned().unwrap_or_default();
         let head = known.head;
+        let pods_listed = self.listed.contains(&ObjectKind::Pod) && !self.cannot_see.contains_key(&ObjectKind::Pod);
         let Some(room) = self.rooms.get_mut(key) else { return };
         if room.behind > head.sequence {
             return;
         }
         room.dirty = false;
         let context = clock.context(key, epoch);
-        let mut draft = Draft { state: Arc::unwrap_or_clone(known), events: Vec::new(), now: clock.now };
+        let mut draft = Draft { state: Arc::unwrap_or_clone(known), events: Vec::new(), bytes: 0, now: clock.now };
 
         let led = draft.state.led.as_ref().is_some_and(|led| led.epoch == epoch);
         if !led {
@@ -76,7 +84,7 @@ impl Engine {
             draft.push(Led { epoch, quiet_until: quiet.then(|| clock.now + policy::QUIET) }.into());
         }
         let busy = draft.state.busy();
-        let whole = observations(room, &mut draft);
+        let whole = observations(room, &mut draft, pods_listed);
         let outcomes = outcomes(room, &mut draft);
         let progress = progress(room, &mut draft, clock.now);
         let mut decided = None;
@@ -112,7 +120,7 @@ impl Engine {
             by: self.identity.by.clone(),
             events: draft.events.into_iter().map(Fact::Known).collect(),
         };
-        room.in_flight = Some(InFlight { id, sent_ms: clock.boot_ms, outcomes, progress });
+        room.in_flight = Some(InFlight { id, epoch, sent_ms: clock.boot_ms, outcomes, progress });
         self.commands.push(Command::Append(Append {
             aggregate: Aggregate::Datacenter(key.clone()),
             process: decided.unwrap_or(Process::Observed),
@@ -124,10 +132,12 @@ impl Engine {
 
 /// Folds what was seen of objects. Returns whether everything found room in the message. Sights that are no news are
 /// dropped; the others stay until the state agrees with them.
-fn observations(room: &mut Room, draft: &mut Draft) -> bool {
+fn observations(room: &mut Room, draft: &mut Draft, pods_listed: bool) -> bool {
     let mut known = Vec::new();
+    let mut whole = true;
     for (key, seen) in &room.seen {
-        if draft.events.len() >= policy::FACTS_PER_MESSAGE {
+        if draft.full() {
+            whole = false;
             break;
         }
         let news = seen.news(&draft.state);
@@ -139,14 +149,15 @@ fn observations(room: &mut Room, draft: &mut Draft) -> bool {
     for key in known {
         room.seen.remove(&key);
     }
-    if draft.state.busy() {
-        pods(room, draft);
+    // What cannot be listed is neither there nor gone.
+    if whole && pods_listed && draft.state.busy() {
+        whole = pods(room, draft);
     }
-    draft.events.len() < policy::FACTS_PER_MESSAGE
+    whole
 }
 
-/// Pods are recorded only while an operation needs them.
-fn pods(room: &Room, draft: &mut Draft) {
+/// Pods are recorded only while an operation needs them. Returns whether all of them found room.
+fn pods(room: &Room, draft: &mut Draft) -> bool {
     let lost: Vec<Gone> = draft
         .state
         .pods
@@ -161,19 +172,20 @@ fn pods(room: &Room, draft: &mut Draft) {
         .collect();
     lost.into_iter().for_each(|gone| draft.push(gone.into()));
     for pod in room.pods.values() {
-        if draft.events.len() >= policy::FACTS_PER_MESSAGE {
-            return;
+        if draft.full() {
+            return false;
         }
         Observation::Pod(pod.clone()).news(&draft.state).into_iter().for_each(|event| draft.push(event));
     }
+    true
 }
 
 /// Folds what effects found out. Returns what the message carries of it.
 fn outcomes(room: &mut Room, draft: &mut Draft) -> Vec<Event> {
-    let room_left = policy::FACTS_PER_MESSAGE.saturating_sub(draft.events.len());
-    let taken: Vec<Event> = room.outcomes.drain(..room.outcomes.len().min(room_left)).collect();
+    let mut waiting = std::mem::take(&mut room.outcomes).into_iter();
     let mut carried = Vec::new();
-    for event in taken {
+    while !draft.full() {
+        let Some(event) = waiting.next() else { break };
         // Terminal is terminal: what comes after it is not written.
         let late = match &event {
             Event::Backup(backup::Event::ObjectCreated(_)) => false,
@@ -185,6 +197,7 @@ fn outcomes(room: &mut Room, draft: &mut Draft) -> Vec<Event> {
             carried.push(event);
         }
     }
+    room.outcomes = waiting.collect();
     if !room.outcomes.is_empty() {
         room.dirty = true;
     }

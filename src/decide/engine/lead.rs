@@ -4,7 +4,7 @@ use super::{Append, Clock, Command, Engine, InFlight};
 use crate::policy;
 use std::sync::Arc;
 use stheno_events::operator::{Checkpoint, Genesis, Leading, SteppedDown};
-use stheno_events::{Aggregate, Digest, Envelope, Epoch, Event, EventId, Fact, LAYOUT, Process, backup};
+use stheno_events::{Aggregate, Digest, Envelope, Epoch, Event, EventId, Fact, LAYOUT, Process, backup, observed};
 
 /// The role of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +88,10 @@ impl Engine {
     }
 
     pub(super) fn lead(&mut self, clock: Clock, new_id: &mut dyn FnMut() -> EventId) {
+        if self.world.operator.frozen.is_some() {
+            self.depose();
+            return;
+        }
         if self.operator_in_flight.is_some() || self.operator_behind > self.world.head.sequence || !self.caught_up {
             return;
         }
@@ -106,6 +110,7 @@ impl Engine {
             Role::Leading { epoch, .. } => {
                 let epoch = *epoch;
                 let mut events = std::mem::take(&mut self.notices);
+                events.extend(self.sight_changes());
                 events.extend(self.checkpoint(clock));
                 (epoch, events)
             }
@@ -122,7 +127,7 @@ impl Engine {
         let quiet = self.operator_in_flight.is_none()
             && self.operator_behind <= self.world.head.sequence
             && self.effects.values().all(|state| !state.runs())
-            && self.rooms.values().all(|room| room.in_flight.is_none());
+            && self.rooms.values().all(|room| room.in_flight.is_none() && room.outcomes.is_empty());
         if quiet && self.blocked.is_none() {
             self.append_operator(epoch, vec![SteppedDown { epoch }.into()], clock, new_id);
         }
@@ -149,8 +154,10 @@ impl Engine {
             events: events.iter().cloned().map(Fact::Known).collect(),
         };
         // A term that was not written is asked for anew; notices come back.
-        let outcomes = events.into_iter().filter(|event| matches!(event, Event::Observed(_))).collect();
-        self.operator_in_flight = Some(InFlight { id, sent_ms: clock.boot_ms, outcomes, progress: Default::default() });
+        let outcomes =
+            events.into_iter().filter(|event| matches!(event, Event::Observed(observed::Event::Gap(_)))).collect();
+        self.operator_in_flight =
+            Some(InFlight { id, epoch, sent_ms: clock.boot_ms, outcomes, progress: Default::default() });
         let aggregate = Aggregate::Operator;
         self.commands.push(Command::Append(Append {
             aggregate,

@@ -19,12 +19,7 @@ use crate::backup_job::BackupType;
     derive = "Default",
     derive = "PartialEq",
     schema = "manual",
-    printcolumn(
-        name = "Started",
-        type_ = "date",
-        json_path = ".status.startTime",
-        description = "Backup start time"
-    ),
+    printcolumn(name = "Started", type_ = "date", json_path = ".status.startTime", description = "Backup start time"),
     printcolumn(
         name = "Finished",
         type_ = "date",

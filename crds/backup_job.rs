@@ -17,12 +17,7 @@ use serde::{Deserialize, Serialize};
     derive = "Default",
     derive = "PartialEq",
     schema = "manual",
-    printcolumn(
-        name = "Started",
-        type_ = "date",
-        json_path = ".status.startTime",
-        description = "Backup start time"
-    ),
+    printcolumn(name = "Started", type_ = "date", json_path = ".status.startTime", description = "Backup start time"),
     printcolumn(
         name = "Finished",
         type_ = "date",

@@ -29,12 +29,7 @@ pub const NO_ERROR: &str = "None";
     derive = "Default",
     derive = "PartialEq",
     schema = "manual",
-    printcolumn(
-        name = "Error",
-        type_ = "string",
-        json_path = ".status.error",
-        description = "Latest reconcile error"
-    )
+    printcolumn(name = "Error", type_ = "string", json_path = ".status.error", description = "Latest reconcile error")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct K8ssandraClusterSpec {

@@ -178,20 +178,13 @@ impl CassandraDatacenter {
         if self.spec.racks.is_empty() {
             return vec![DEFAULT_RACK];
         }
-        self.spec
-            .racks
-            .iter()
-            .map(|rack| rack.name.as_str())
-            .collect()
+        self.spec.racks.iter().map(|rack| rack.name.as_str()).collect()
     }
 
     /// Whether cass-operator's condition of this type is `True`; false when it has never been written.
     pub fn is_condition_true(&self, type_: &str) -> bool {
         self.status.as_ref().is_some_and(|status| {
-            status
-                .conditions
-                .iter()
-                .any(|condition| condition.type_ == type_ && condition.status == "True")
+            status.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
         })
     }
 
@@ -212,10 +205,6 @@ impl CassandraDatacenter {
     ///
     /// When the template is not one, with the field that is wrong.
     pub fn pod_template(&self) -> Result<Option<PodTemplateSpec>, serde_json::Error> {
-        self.spec
-            .pod_template_spec
-            .as_ref()
-            .map(PodTemplateSpec::deserialize)
-            .transpose()
+        self.spec.pod_template_spec.as_ref().map(PodTemplateSpec::deserialize).transpose()
     }
 }

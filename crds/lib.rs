@@ -27,9 +27,7 @@ use kube::CustomResourceExt;
 
 pub use backup::{MedusaBackup, MedusaBackupSpec, MedusaBackupStatus};
 pub use backup_job::{BackupType, MedusaBackupJob, MedusaBackupJobSpec, MedusaBackupJobStatus};
-pub use backup_schedule::{
-    MedusaBackupSchedule, MedusaBackupScheduleSpec, MedusaBackupScheduleStatus,
-};
+pub use backup_schedule::{MedusaBackupSchedule, MedusaBackupScheduleSpec, MedusaBackupScheduleStatus};
 pub use cluster::{K8ssandraCluster, K8ssandraClusterSpec, K8ssandraClusterStatus};
 pub use configuration::{MedusaConfiguration, MedusaConfigurationSpec, MedusaConfigurationStatus};
 pub use datacenter::{CassandraDatacenter, CassandraDatacenterSpec, CassandraDatacenterStatus};
@@ -136,10 +134,8 @@ pub fn foreign_crds() -> Vec<CustomResourceDefinition> {
 pub fn all_crds_yaml() -> Result<String, Error> {
     let mut stream = String::new();
     for crd in all_crds() {
-        let document = serde_yaml_ng::to_string(&crd).map_err(|source| Error::Yaml {
-            name: crd.metadata.name.clone().unwrap_or_default(),
-            source,
-        })?;
+        let document = serde_yaml_ng::to_string(&crd)
+            .map_err(|source| Error::Yaml { name: crd.metadata.name.clone().unwrap_or_default(), source })?;
         stream.push_str("---\n");
         stream.push_str(&document);
     }

@@ -19,24 +19,14 @@ use serde::{Deserialize, Serialize};
     derive = "Default",
     derive = "PartialEq",
     schema = "manual",
-    printcolumn(
-        name = "Started",
-        type_ = "date",
-        json_path = ".status.startTime",
-        description = "Restore start time"
-    ),
+    printcolumn(name = "Started", type_ = "date", json_path = ".status.startTime", description = "Restore start time"),
     printcolumn(
         name = "Finished",
         type_ = "date",
         json_path = ".status.finishTime",
         description = "Restore finish time"
     ),
-    printcolumn(
-        name = "Error",
-        type_ = "string",
-        json_path = ".status.message",
-        description = "Error message"
-    )
+    printcolumn(name = "Error", type_ = "string", json_path = ".status.message", description = "Error message")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MedusaRestoreJobSpec {

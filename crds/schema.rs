@@ -26,10 +26,7 @@ macro_rules! root_schema {
 pub(crate) use root_schema;
 
 /// The root object of a kind of ours: `spec` and `status` may be absent, unknown fields are dropped.
-pub(crate) fn ours<Spec: JsonSchema, Status: JsonSchema>(
-    generator: &mut SchemaGenerator,
-    description: &str,
-) -> Schema {
+pub(crate) fn ours<Spec: JsonSchema, Status: JsonSchema>(generator: &mut SchemaGenerator, description: &str) -> Schema {
     let mut spec = generator.subschema_for::<Spec>();
     let mut status = generator.subschema_for::<Status>();
     plain(&mut spec);
@@ -162,9 +159,6 @@ fn plain(schema: &mut Schema) {
 fn preserve_unknown(schema: &mut Schema) {
     transform_subschemas(&mut preserve_unknown, schema);
     if schema.get("properties").is_some() {
-        schema.insert(
-            "x-kubernetes-preserve-unknown-fields".to_owned(),
-            Value::Bool(true),
-        );
+        schema.insert("x-kubernetes-preserve-unknown-fields".to_owned(), Value::Bool(true));
     }
 }

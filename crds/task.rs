@@ -28,18 +28,8 @@ use serde::{Deserialize, Serialize};
         json_path = ".spec.operation",
         description = "Type of operation"
     ),
-    printcolumn(
-        name = "Start",
-        type_ = "date",
-        json_path = ".status.startTime",
-        description = "Start time"
-    ),
-    printcolumn(
-        name = "Finish",
-        type_ = "date",
-        json_path = ".status.finishTime",
-        description = "Finish time"
-    )
+    printcolumn(name = "Start", type_ = "date", json_path = ".status.startTime", description = "Start time"),
+    printcolumn(name = "Finish", type_ = "date", json_path = ".status.finishTime", description = "Finish time")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MedusaTaskSpec {

@@ -109,6 +109,8 @@ pub struct EffectClaimed {
     pub call: Call,
     /// The attempt, from 1; a resumed call keeps its attempt.
     pub attempt: u32,
+    /// Which claim on this node it is, from 1: it tells two calls of one attempt apart.
+    pub serial: u32,
     /// The term in which it may be started.
     pub epoch: Epoch,
 }
@@ -122,6 +124,8 @@ pub struct ClaimAbandoned {
     pub call: Call,
     /// The attempt.
     pub attempt: u32,
+    /// Which claim on this node it is, from 1: it tells two calls of one attempt apart.
+    pub serial: u32,
     /// The term of the claim.
     pub epoch: Epoch,
 }
@@ -217,6 +221,8 @@ pub struct NodeUnanswered {
     pub call: Call,
     /// The attempt.
     pub attempt: u32,
+    /// Which claim on this node it is, from 1: it tells two calls of one attempt apart.
+    pub serial: u32,
     /// The term of the claim.
     pub epoch: Epoch,
     /// Whether the request may have reached the sidecar. False only when no connection was made.

@@ -1,7 +1,9 @@
 //! The hash chain: each message of an aggregate names the digest of the one before it.
 
+use crate::Aggregate;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 
 /// SHA-256 over the stored bytes of a message: bytes in MessagePack, hex in text formats.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +26,11 @@ impl Digest {
             hash.update(head.0);
         }
         Self(hash.finalize().into())
+    }
+
+    /// The first hexadecimal digits.
+    pub(crate) fn short(&self, digits: usize) -> String {
+        self.hex().chars().take(digits).collect()
     }
 
     fn hex(&self) -> String {
@@ -62,6 +69,51 @@ impl std::str::FromStr for Digest {
             *byte = u8::from_str_radix(pair, 16).map_err(|_| ParseError)?;
         }
         Ok(Self(digest))
+    }
+}
+
+/// The last message of each aggregate, while a log is read: finds the first link that does not hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heads(BTreeMap<Aggregate, Digest>);
+
+/// A message that does not follow the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the message names {named:?} as its predecessor, and its predecessor is {found:?}")]
+pub struct Broken {
+    /// What it names.
+    pub named: Option<Digest>,
+    /// What it should name.
+    pub found: Option<Digest>,
+}
+
+impl Heads {
+    /// Adds the next message of an aggregate: its stored bytes, and the predecessor that it names. The bytes become the
+    /// head either way, so that one broken link is reported once.
+    ///
+    /// # Errors
+    /// When it names another predecessor.
+    pub fn link(&mut self, aggregate: &Aggregate, named: Option<Digest>, payload: &[u8]) -> Result<(), Broken> {
+        let found = self.push(aggregate, payload);
+        if named == found { Ok(()) } else { Err(Broken { named, found }) }
+    }
+
+    /// Adds a message that names nothing, because it is none of ours or cannot be read; returns its predecessor.
+    pub fn push(&mut self, aggregate: &Aggregate, payload: &[u8]) -> Option<Digest> {
+        self.0.insert(aggregate.clone(), Digest::of(payload))
+    }
+
+    /// The last message of an aggregate: what the next one names.
+    #[must_use]
+    pub fn head(&self, aggregate: &Aggregate) -> Option<&Digest> {
+        self.0.get(aggregate)
+    }
+
+    /// The root over all of them, as a checkpoint holds it.
+    #[must_use]
+    pub fn root(&self, log: &crate::LogId) -> Digest {
+        // Ordered by subject, which is not the order of the aggregates.
+        let heads: BTreeMap<String, &Digest> = self.0.iter().map(|(one, head)| (one.filter(log), head)).collect();
+        Digest::root(heads.iter().map(|(subject, head)| (subject.as_str(), *head)))
     }
 }
 

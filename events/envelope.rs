@@ -52,7 +52,7 @@ pub enum DecodeError {
     Malformed(#[from] rmp_serde::decode::Error),
     /// An envelope of a later layout.
     #[error("envelope layout {0} is newer than this program (it knows {LAYOUT}): use a newer stheno")]
-    Newer(u8),
+    Newer(u64),
 }
 
 /// A payload that cannot be written.
@@ -71,23 +71,69 @@ impl Envelope {
 
     /// Reads stored bytes.
     ///
+    /// An event of a known type whose data this build cannot read (a newer one may have given an enum another value) is
+    /// kept as [`Fact::Unknown`]: it concerns its aggregate, not the whole message.
+    ///
     /// # Errors
     /// When the bytes are no envelope, or one of a later layout.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
-        match rmp_serde::from_slice::<Self>(payload) {
-            Ok(envelope) if envelope.v <= LAYOUT => Ok(envelope),
-            Ok(envelope) => Err(DecodeError::Newer(envelope.v)),
-            Err(error) => {
-                // A later layout may not even have our fields: say so rather than "malformed".
-                #[derive(Deserialize)]
-                struct Version {
-                    v: u8,
-                }
-                match rmp_serde::from_slice::<Version>(payload) {
-                    Ok(Version { v }) if v > LAYOUT => Err(DecodeError::Newer(v)),
-                    Ok(_) | Err(_) => Err(error.into()),
-                }
-            }
+        let error = match whole::<Self>(payload) {
+            Ok(envelope) if envelope.v == LAYOUT => return Ok(envelope),
+            Ok(_) => malformed("a layout that was never written"),
+            Err(error) => error,
+        };
+        // A later layout may not even have our fields: say so rather than "malformed".
+        #[derive(Deserialize)]
+        struct Version {
+            v: u64,
         }
+        match whole::<Version>(payload) {
+            Ok(Version { v }) if v > u64::from(LAYOUT) => Err(DecodeError::Newer(v)),
+            Ok(Version { v }) if v == u64::from(LAYOUT) => Self::decode_by_value(payload).ok_or(error.into()),
+            Ok(_) | Err(_) => Err(error.into()),
+        }
+    }
+
+    /// The detour over a generic value, by which one unreadable fact does not take the others with it.
+    fn decode_by_value(payload: &[u8]) -> Option<Self> {
+        let mut value = whole::<rmpv::Value>(payload).ok()?;
+        let rmpv::Value::Map(fields) = &mut value else { return None };
+        let mut lists = fields.iter_mut().filter(|(key, _)| key.as_str() == Some("events")).map(|(_, list)| list);
+        let (Some(list), None) = (lists.next(), lists.next()) else { return None };
+        let rmpv::Value::Array(facts) = std::mem::replace(list, rmpv::Value::Array(Vec::new())) else { return None };
+        let events = facts.into_iter().map(Fact::from_value).collect::<Option<Vec<_>>>()?;
+        let envelope = whole::<Self>(&bytes(&value)?).ok()?;
+        Some(Self { events, ..envelope })
+    }
+}
+
+/// How deeply values may be nested: far more than any event is, and far less than what would exhaust a thread's stack
+/// (one strange message in the stream must not end the program).
+const DEPTH: usize = 64;
+
+fn malformed(what: &'static str) -> rmp_serde::decode::Error {
+    serde::de::Error::custom(what)
+}
+
+/// The bytes of a generic value. Typed values are read from these, never from the value itself: rmpv reads an enum in
+/// another form than rmp-serde writes it.
+pub(crate) fn bytes(value: &rmpv::Value) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value(&mut bytes, value).ok()?;
+    Some(bytes)
+}
+
+/// Reads a map that the bytes hold exactly: an envelope is never an array of positions, and nothing follows it.
+pub(crate) fn whole<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Result<T, rmp_serde::decode::Error> {
+    if !matches!(payload.first(), Some(0x80..=0x8f | 0xde | 0xdf)) {
+        return Err(malformed("not a map"));
+    }
+    let mut reader = rmp_serde::Deserializer::from_read_ref(payload);
+    reader.set_max_depth(DEPTH);
+    let value = T::deserialize(&mut reader)?;
+    // The reader does not tell what is left; reading on fails at the first byte only when there is none.
+    match <()>::deserialize(&mut reader) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
+        Ok(()) | Err(_) => Err(malformed("bytes behind the envelope")),
     }
 }

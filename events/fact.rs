@@ -1,5 +1,6 @@
 //! One fact of a message: a known event, or one of a newer build that is kept and counted but not understood.
 
+use crate::envelope::{bytes, whole};
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -13,6 +14,8 @@ pub struct Kind {
     pub version: u16,
     /// Whether a reader that does not know it must stop deciding for the aggregate.
     pub critical: bool,
+    /// What it says and when it is written, one sentence.
+    pub summary: &'static str,
 }
 
 macro_rules! families {
@@ -71,6 +74,8 @@ fn is_known(name: &str, version: u16) -> bool {
     Event::kinds().any(|kind| kind.name == name && kind.version == version)
 }
 
+const FIELDS: [&str; 4] = ["type", "v", "critical", "data"];
+
 /// One fact of a message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
@@ -96,6 +101,29 @@ impl<T: Into<Event>> From<T> for Fact {
 }
 
 impl Fact {
+    /// Reads a fact from a generic value; what is no fact at all is `None`, what cannot be understood is
+    /// [`Fact::Unknown`].
+    pub(crate) fn from_value(value: rmpv::Value) -> Option<Self> {
+        if let Ok(fact) = whole::<Self>(&bytes(&value)?) {
+            return Some(fact);
+        }
+        let rmpv::Value::Map(fields) = value else { return None };
+        let mut known: [Option<rmpv::Value>; 4] = [None, None, None, None];
+        for (key, value) in fields {
+            let place = FIELDS.iter().position(|field| key.as_str() == Some(field)).and_then(|at| known.get_mut(at));
+            if place.is_some_and(|place| place.replace(value).is_some()) {
+                return None;
+            }
+        }
+        let [name, version, critical, data] = known;
+        Some(Self::Unknown {
+            name: name?.as_str()?.to_owned(),
+            version: u16::try_from(version?.as_u64()?).ok()?,
+            critical: critical.is_none_or(|critical| critical.as_bool() != Some(false)),
+            data: data.unwrap_or(rmpv::Value::Nil),
+        })
+    }
+
     /// The stored name, such as `backup.node_started`.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -171,7 +199,14 @@ impl<'de> Visitor<'de> for FactVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fact, A::Error> {
         let (mut name, mut version, mut critical) = (None::<std::borrow::Cow<'de, str>>, None::<u16>, None::<bool>);
         let (mut known, mut raw) = (None::<Event>, None::<rmpv::Value>);
+        let mut seen = [false; FIELDS.len()];
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            if let Some((field, seen)) = FIELDS.iter().zip(&mut seen).find(|(field, _)| **field == key) {
+                // With two types or two data it would depend on the reader what happened.
+                if std::mem::replace(seen, true) {
+                    return Err(A::Error::duplicate_field(field));
+                }
+            }
             match key.as_ref() {
                 "type" => name = Some(map.next_value()?),
                 "v" => version = Some(map.next_value()?),
@@ -196,7 +231,9 @@ impl<'de> Visitor<'de> for FactVisitor {
         let version = version.ok_or_else(|| A::Error::missing_field("v"))?;
         let data = raw.unwrap_or(rmpv::Value::Nil);
         if is_known(&name, version) {
-            return Event::deserialize_data(&name, version, data).map(Fact::Known).map_err(A::Error::custom);
+            let data = bytes(&data).ok_or_else(|| A::Error::custom("data that cannot be kept"))?;
+            let mut reader = rmp_serde::Deserializer::from_read_ref(&data);
+            return Event::deserialize_data(&name, version, &mut reader).map(Fact::Known).map_err(A::Error::custom);
         }
         // Absent means critical: a reader that does not know better must stop.
         Ok(Fact::Unknown { name: name.into_owned(), version, critical: critical.unwrap_or(true), data })

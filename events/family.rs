@@ -3,11 +3,11 @@
 /// Declares `Event` of a family. Each line: variant, stored name, version, and whether a reader that does not know it
 /// must stop deciding (`critical`) or may skip it (`informational`).
 macro_rules! family {
-    ($family:literal: $($(#[$doc:meta])* $variant:ident = $name:literal v $version:literal $weight:ident,)*) => {
+    ($family:literal: $($(#[doc = $doc:literal])+ $variant:ident = $name:literal v $version:literal $weight:ident,)*) => {
         /// The events of this family.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Event {
-            $($(#[$doc])* $variant($variant),)*
+            $($(#[doc = $doc])+ $variant($variant),)*
         }
 
         impl Event {
@@ -16,6 +16,7 @@ macro_rules! family {
                 name: concat!($family, ".", $name),
                 version: $version,
                 critical: family!(@weight $weight),
+                summary: concat!($($doc),+).trim_ascii(),
             },)*];
 
             /// How this event is stored.
@@ -26,6 +27,7 @@ macro_rules! family {
                         name: concat!($family, ".", $name),
                         version: $version,
                         critical: family!(@weight $weight),
+                        summary: concat!($($doc),+).trim_ascii(),
                     },)*
                 }
             }

@@ -9,6 +9,7 @@ pub mod backup;
 pub mod chain;
 pub mod datacenter;
 pub mod envelope;
+pub mod examples;
 mod fact;
 pub mod observed;
 pub mod operator;
@@ -89,10 +90,21 @@ pub struct DcKey {
 }
 
 impl DcKey {
-    /// Key of a datacenter.
+    /// Key of a datacenter. A text that is too long for the name of any object (a user may type a megabyte) is cut and
+    /// told apart by its digest, so that it fits a subject.
     pub fn new(namespace: impl Into<std::sync::Arc<str>>, name: impl Into<std::sync::Arc<str>>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self { namespace: bounded(namespace.into()), name: bounded(name.into()) }
     }
+}
+
+/// The longest name of a Kubernetes object, in bytes.
+const LONGEST_NAME: usize = 253;
+
+fn bounded(text: std::sync::Arc<str>) -> std::sync::Arc<str> {
+    if text.len() <= LONGEST_NAME {
+        return text;
+    }
+    format!("{}~{}", &text[..text.floor_char_boundary(200)], Digest::of(text.as_bytes()).short(32)).into()
 }
 
 impl std::fmt::Display for DcKey {

@@ -50,7 +50,7 @@ pub struct Checkpoint {
     pub heads: BTreeMap<Arc<str>, Digest>,
     /// The root over the heads of all aggregates.
     pub root: Digest,
-    /// Ed25519 over `sequence` (big endian) and `root`, hexadecimal, where a key is given.
+    /// Ed25519 over `stheno checkpoint v1\0`, `sequence` (big endian) and `root`, hexadecimal, where a key is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<Arc<str>>,
 }

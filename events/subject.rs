@@ -1,6 +1,6 @@
 //! Aggregate -> subject and back: where a message lies in the stream, and the one filter that fences an aggregate.
 
-use crate::DcKey;
+use crate::{DcKey, Digest};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
@@ -10,10 +10,12 @@ use std::fmt::Write as _;
 pub struct LogId(String);
 
 impl LogId {
-    /// The id of the cluster with this kube-system UID: its first eight characters that fit a subject.
+    /// The id of the cluster with this kube-system UID: its first eight characters that fit a subject; of a text that has
+    /// fewer, eight digits of its digest.
     #[must_use]
     pub fn of_cluster(kube_system_uid: &str) -> Self {
-        Self(kube_system_uid.chars().filter(|c| matches!(c, 'a'..='z' | '0'..='9')).take(8).collect())
+        let id: String = kube_system_uid.chars().filter(|c| matches!(c, 'a'..='z' | '0'..='9')).take(8).collect();
+        Self(if id.len() == 8 { id } else { Digest::of(kube_system_uid.as_bytes()).short(8) })
     }
 
     /// The id as it stands in subjects.
@@ -147,14 +149,25 @@ impl Aggregate {
     }
 }
 
-/// What every subject of a log matches.
+/// What every subject of a log matches: its stream's own subject list. It names the log, so that the streams of several
+/// clusters, and an import beside the live log, can live in one account.
 #[must_use]
 pub fn all(log: &LogId) -> String {
     format!("{ROOT}.{}.>", log.as_str())
 }
 
-/// What every subject of every log matches: the stream's own subject list.
-pub const EVERYTHING: &str = "stheno.v1.>";
+/// What every subject of a namespace's datacenters matches.
+#[must_use]
+pub fn namespace(log: &LogId, namespace: &str) -> String {
+    format!("{ROOT}.{}.{}.>", log.as_str(), escape(namespace))
+}
+
+/// What every subject of the datacenters of a name matches, in all namespaces.
+#[must_use]
+pub fn datacenter(log: &LogId, name: &str) -> String {
+    let key = DcKey::new("", name);
+    format!("{ROOT}.{}.*.{}.>", log.as_str(), escape(&key.name))
+}
 
 /// Writes every character but `[a-z0-9-]` as `~hh` for each of its bytes. An empty text is `~`, so no token is empty;
 /// tokens that begin with `_` stay reserved.

@@ -87,6 +87,8 @@ pub struct Claim {
     pub call: Call,
     /// The attempt, from 1.
     pub attempt: u32,
+    /// Which claim on this node it is, from 1.
+    pub serial: u32,
     /// The term in which it may be started.
     pub epoch: Epoch,
     /// When it was claimed.
@@ -98,6 +100,8 @@ pub struct Claim {
 pub struct Reading {
     /// The claim that is out.
     pub claim: Option<Claim>,
+    /// Claims so far.
+    pub claims: u32,
     /// Attempts that failed.
     pub failures: u32,
     /// When the last one failed.
@@ -113,6 +117,8 @@ pub struct Node {
     pub state: NodeState,
     /// Attempts so far.
     pub attempts: u32,
+    /// Claims so far.
+    pub claims: u32,
     /// Who answers there, once somebody did.
     pub sidecar: Option<SidecarKind>,
     /// When the sidecar accepted.
@@ -193,7 +199,7 @@ impl NodeState {
 
 impl Node {
     fn new(state: NodeState) -> Self {
-        Self { state, attempts: 0, sidecar: None, started: None, progress: None }
+        Self { state, attempts: 0, claims: 0, sidecar: None, started: None, progress: None }
     }
 }
 
@@ -287,10 +293,11 @@ impl Operation {
                 self.nodes = e.nodes.iter().map(|pod| (pod.clone(), Node::new(NodeState::FRESH))).collect();
             }
             Event::EffectClaimed(e) => {
-                let claim = Claim { call: e.call.clone(), attempt: e.attempt, epoch: e.epoch, at };
+                let claim = Claim { call: e.call.clone(), attempt: e.attempt, serial: e.serial, epoch: e.epoch, at };
                 match &e.call {
                     Call::Summary(_) => {
                         if let Stage::Closing { reading, .. } = &mut self.stage {
+                            reading.claims = claim.serial;
                             reading.claim = Some(claim);
                         }
                     }
@@ -371,7 +378,13 @@ impl Operation {
             Event::SummaryFailed(e) => {
                 if let Stage::Closing { reading, .. } = &mut self.stage {
                     let failures = reading.failures + 1;
-                    *reading = Reading { claim: None, failures, failed_at: Some(at), error: Some(e.error.clone()) };
+                    *reading = Reading {
+                        claim: None,
+                        claims: reading.claims,
+                        failures,
+                        failed_at: Some(at),
+                        error: Some(e.error.clone()),
+                    };
                 }
             }
             Event::Completed(e) => self.end(at, Outcome::Complete, &e.message),
@@ -397,6 +410,7 @@ impl Node {
             NodeState::Finished { .. } | NodeState::Failed { .. } => return,
         };
         self.attempts = self.attempts.max(claim.attempt);
+        self.claims = claim.serial;
         self.state = NodeState::Called { claim, origin, failures, heard };
     }
 
@@ -422,6 +436,8 @@ impl Node {
 
     fn fail(&mut self, reason: &Arc<str>, retryable: bool, at: Time) {
         self.state = if retryable {
+            // The next attempt is another start: nobody has accepted that one yet.
+            self.started = None;
             let (failures, since) = match &self.state {
                 NodeState::Called { failures, heard, .. } | NodeState::Doubt { failures, heard, .. } => {
                     (*failures, *heard)
@@ -438,7 +454,7 @@ impl Node {
 
     fn unanswered(&mut self, event: &stheno_events::backup::NodeUnanswered, at: Time) {
         let NodeState::Called { claim, origin, failures, heard } = &self.state else { return };
-        if claim.epoch != event.epoch || claim.call != event.call {
+        if (claim.epoch, claim.serial) != (event.epoch, event.serial) {
             return;
         }
         // Who answered since the claim is not failing in a row.

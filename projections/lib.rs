@@ -5,6 +5,7 @@
 pub mod backup;
 pub mod datacenter;
 pub mod operator;
+pub mod status;
 pub mod world;
 
 pub use datacenter::Datacenter;

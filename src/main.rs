@@ -1,3 +1,5 @@
 //! The stheno binary: parse, dispatch.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    stheno::cli::main()
+}

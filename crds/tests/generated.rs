@@ -1,9 +1,5 @@
 //! `deploy/crds.yaml` is what the code says.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test's helper may fail the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helper may fail the test")]
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +8,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde::Deserialize;
 use stheno_crds::{all_crds, all_crds_yaml};
 
-const HEADER: &str = "# Generated from crds/; to write it anew: STHENO_UPDATE=1 cargo test -p stheno-crds --test generated\n";
+const HEADER: &str =
+    "# Generated from crds/; to write it anew: STHENO_UPDATE=1 cargo test -p stheno-crds --test generated\n";
 
 #[test]
 fn the_deployed_definitions_are_fresh() {
@@ -46,17 +43,8 @@ fn no_text_turns_into_something_else_in_kubectl() {
         let value = line.rsplit_once(": ").map_or(line, |(_, value)| value);
         let value = value.trim_start().trim_start_matches("- ");
         let word = value.to_ascii_lowercase();
-        let is_trap = [
-            "y", "n", "yes", "no", "on", "off", "true", "false", "null", "~",
-        ]
-        .contains(&word.as_str());
-        assert!(
-            !is_trap || value == "true" || value == "false",
-            "{line:?} needs quotes"
-        );
+        let is_trap = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"].contains(&word.as_str());
+        assert!(!is_trap || value == "true" || value == "false", "{line:?} needs quotes");
     }
-    assert!(
-        yaml.contains("- 'True'"),
-        "the status of a condition is text"
-    );
+    assert!(yaml.contains("- 'True'"), "the status of a condition is text");
 }

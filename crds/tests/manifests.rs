@@ -1,9 +1,5 @@
 //! Manifests that work today work here: our schemas let them in, and our types lose nothing of them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test's helper may fail the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helper may fail the test")]
 
 mod common;
 
@@ -13,17 +9,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use stheno_crds::{
-    CassandraDatacenter, K8ssandraCluster, MedusaBackup, MedusaBackupJob, MedusaBackupSchedule,
-    MedusaConfiguration, MedusaRestoreJob, MedusaTask, all_crds, foreign_crds,
+    CassandraDatacenter, K8ssandraCluster, MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaConfiguration,
+    MedusaRestoreJob, MedusaTask, all_crds, foreign_crds,
 };
 
 /// What an API server with our definitions would say against the object; `None` when the kind is not ours.
 fn judged(object: &Value) -> Option<Vec<String>> {
     let (ours, foreign) = (all_crds(), foreign_crds());
-    let crd = ours
-        .iter()
-        .chain(&foreign)
-        .find(|crd| object["kind"] == kind(crd))?;
+    let crd = ours.iter().chain(&foreign).find(|crd| object["kind"] == kind(crd))?;
     let group = format!("{}/{}", crd.spec.group, crd.spec.versions[0].name);
     assert_eq!(object["apiVersion"], group.as_str());
     let schema = schema(crd);
@@ -35,9 +28,7 @@ fn judged(object: &Value) -> Option<Vec<String>> {
 
 /// Reads the object into our type and writes it again.
 fn round_trip(object: &Value) -> Result<Value, serde_json::Error> {
-    fn through<K: Resource + DeserializeOwned + Serialize>(
-        object: &Value,
-    ) -> Result<Value, serde_json::Error> {
+    fn through<K: Resource + DeserializeOwned + Serialize>(object: &Value) -> Result<Value, serde_json::Error> {
         serde_json::to_value(serde_json::from_value::<K>(object.clone())?)
     }
     match object["kind"].as_str().unwrap() {
@@ -107,9 +98,7 @@ fn what_is_refused_today_is_refused() {
     assert_eq!(refused.len(), 3);
     for (file, object) in refused {
         let complaints = judged(&object).unwrap_or_else(|| panic!("{file}: not a kind of ours"));
-        let dropped = complaints
-            .iter()
-            .filter(|complaint| complaint.ends_with("would be dropped"));
+        let dropped = complaints.iter().filter(|complaint| complaint.ends_with("would be dropped"));
         assert!(complaints.len() > dropped.count(), "{file}: {complaints:?}");
         assert!(round_trip(&object).is_err(), "{file} was read");
     }
@@ -118,12 +107,10 @@ fn what_is_refused_today_is_refused() {
 #[test]
 fn absent_values_read_as_today() {
     let job: MedusaBackupJob =
-        serde_json::from_value(json!({ "metadata": {}, "spec": { "cassandraDatacenter": "dc1" } }))
-            .unwrap();
+        serde_json::from_value(json!({ "metadata": {}, "spec": { "cassandraDatacenter": "dc1" } })).unwrap();
     assert_eq!(job.spec.backup_type, stheno_crds::BackupType::Differential);
     assert_eq!(job.status, None);
-    let empty: MedusaConfiguration =
-        serde_json::from_value(json!({ "metadata": {}, "spec": {} })).unwrap();
+    let empty: MedusaConfiguration = serde_json::from_value(json!({ "metadata": {}, "spec": {} })).unwrap();
     assert_eq!(empty.spec.storage_properties, None);
     // Nothing that is unknown is written, no time of 1970, no empty list.
     let status = serde_json::to_value(stheno_crds::MedusaBackupJobStatus::default()).unwrap();
@@ -140,11 +127,7 @@ fn an_object_without_a_spec_is_stored_and_read_as_malformed() {
         });
         assert_eq!(judged(&object), Some(vec![]), "{}", kind(&crd));
         let error = round_trip(&object).unwrap_err().to_string();
-        assert!(
-            error.contains("missing field `spec`"),
-            "{}: {error}",
-            kind(&crd)
-        );
+        assert!(error.contains("missing field `spec`"), "{}: {error}", kind(&crd));
     }
 }
 
@@ -180,12 +163,7 @@ fn a_datacenter_of_cass_operator_is_read() {
     let container = &template.spec.unwrap().containers[0];
     assert_eq!(container.ports.as_ref().unwrap()[0].container_port, 50051);
     let status = datacenter.status.unwrap();
-    assert_eq!(
-        status.node_statuses["first-cluster-dc1-r1-sts-0"]
-            .host_id
-            .as_deref(),
-        Some("h")
-    );
+    assert_eq!(status.node_statuses["first-cluster-dc1-r1-sts-0"].host_id.as_deref(), Some("h"));
 }
 
 #[test]
@@ -197,9 +175,6 @@ fn quantities_are_read_as_numbers_and_as_text() {
         });
         assert_eq!(judged(&object), Some(vec![]));
         let read = round_trip(&object).unwrap();
-        assert_eq!(
-            read["spec"]["storageProperties"]["podStorage"]["size"],
-            size
-        );
+        assert_eq!(read["spec"]["storageProperties"]["podStorage"]["size"], size);
     }
 }

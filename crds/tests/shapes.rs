@@ -2,11 +2,7 @@
 //!
 //! `cases/crd-shapes.json` holds the shape of k8ssandra-operator's published definitions. The comparison is exact,
 //! field by field and constraint by constraint, but for the differences that are listed here with their reasons.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test's helper may fail the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helper may fail the test")]
 
 mod common;
 
@@ -36,11 +32,7 @@ fn recorded_differences(kind: &str) -> Vec<(&'static str, &'static str, Value)> 
             vec![("spec.storageProperties.storageProvider", "enum", providers)]
         }
         "K8ssandraCluster" => {
-            vec![(
-                "spec.medusa.storageProperties.storageProvider",
-                "enum",
-                providers,
-            )]
+            vec![("spec.medusa.storageProperties.storageProvider", "enum", providers)]
         }
         _ => vec![],
     }
@@ -49,13 +41,9 @@ fn recorded_differences(kind: &str) -> Vec<(&'static str, &'static str, Value)> 
 /// Our own fields: they stand beside today's.
 fn own_fields(kind: &str) -> &'static [&'static str] {
     match kind {
-        "MedusaBackupJob" => &[
-            "status.conditions",
-            "status.message",
-            "status.nodes",
-            "status.observedGeneration",
-            "status.progress",
-        ],
+        "MedusaBackupJob" => {
+            &["status.conditions", "status.message", "status.nodes", "status.observedGeneration", "status.progress"]
+        }
         "MedusaBackup" => &["status.conditions"],
         _ => &[],
     }
@@ -103,11 +91,9 @@ fn differences(kind: &str, theirs: &Shape, ours: &Shape) -> Vec<String> {
     for (path, theirs) in &theirs {
         match ours.get(path) {
             None => found.push(format!("{kind} {path}: missing")),
-            Some(ours) if ours != theirs => found.push(format!(
-                "{kind} {path}: {} instead of {}",
-                json!(ours),
-                json!(theirs)
-            )),
+            Some(ours) if ours != theirs => {
+                found.push(format!("{kind} {path}: {} instead of {}", json!(ours), json!(theirs)))
+            }
             Some(_) => {}
         }
     }
@@ -123,15 +109,11 @@ fn differences(kind: &str, theirs: &Shape, ours: &Shape) -> Vec<String> {
         .collect();
     let allowed: BTreeSet<&str> = own_fields(kind).iter().copied().collect();
     for path in added.symmetric_difference(&allowed) {
-        found.push(format!(
-            "{kind} {path}: a field of ours that is not recorded as such"
-        ));
+        found.push(format!("{kind} {path}: a field of ours that is not recorded as such"));
     }
     for path in added {
         if ours[path]["required"] == true || ours[path].contains_key("default") {
-            found.push(format!(
-                "{kind} {path}: our own field is required or has a default"
-            ));
+            found.push(format!("{kind} {path}: our own field is required or has a default"));
         }
     }
     found
@@ -167,12 +149,7 @@ fn the_six_kinds_have_the_recorded_shape() {
     for crd in &crds {
         let theirs = recorded_shape(&recorded[kind(crd)]["paths"]);
         found.extend(differences(kind(crd), &theirs, &shape(&schema(crd))));
-        assert_eq!(
-            schema(crd).get("required"),
-            None,
-            "{}: spec is optional",
-            kind(crd)
-        );
+        assert_eq!(schema(crd).get("required"), None, "{}: spec is optional", kind(crd));
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
@@ -204,11 +181,7 @@ fn columns_are_the_recorded_ones_and_then_ours() {
         for column in recorded[kind(crd)]["columns"].as_array().unwrap() {
             let (name, path) = (&column["name"], &column["jsonPath"]);
             // The recorded change: kubectl prints a date in the future as `<invalid>`.
-            let type_ = if name == "ScheduledExecution" {
-                &json!("string")
-            } else {
-                &column["type"]
-            };
+            let type_ = if name == "ScheduledExecution" { &json!("string") } else { &column["type"] };
             expected.push(json!([name, type_, path, column["priority"]]));
         }
         expected.extend(own_columns(kind(crd)).as_array().unwrap().clone());
@@ -224,11 +197,7 @@ fn columns_are_the_recorded_ones_and_then_ours() {
         for column in &columns {
             let path = column[2].as_str().unwrap().trim_start_matches('.');
             let known = shape.contains_key(path) || path == "metadata.creationTimestamp";
-            assert!(
-                known,
-                "{}: a column of {path}, which is no field",
-                kind(crd)
-            );
+            assert!(known, "{}: a column of {path}, which is no field", kind(crd));
         }
     }
 }
@@ -238,9 +207,7 @@ fn the_slice_of_the_cluster_refuses_and_defaults_nothing_more() {
     let recorded = recorded_kinds();
     let cluster = &foreign_crds()[0];
     let mut theirs = recorded_shape(&recorded["K8ssandraCluster"]["paths"]);
-    theirs.extend(recorded_shape(
-        &recorded["K8ssandraCluster"]["readOutsideMedusa"],
-    ));
+    theirs.extend(recorded_shape(&recorded["K8ssandraCluster"]["readOutsideMedusa"]));
     let mut ours = shape(&schema(cluster));
 
     // Types that are Kubernetes' own: today's schema was made from other versions of them, so they need to be no
@@ -253,41 +220,20 @@ fn the_slice_of_the_cluster_refuses_and_defaults_nothing_more() {
         "spec.medusa.securityContext",
     ];
     let is_kubernetes = |path: &str| {
-        kubernetes.iter().any(|root| {
-            path.strip_prefix(root)
-                .is_some_and(|rest| rest.starts_with(['.', '[', '{']))
-        })
+        kubernetes.iter().any(|root| path.strip_prefix(root).is_some_and(|rest| rest.starts_with(['.', '[', '{'])))
     };
     let mut found = Vec::new();
     for (path, entry) in ours.iter().filter(|(path, _)| is_kubernetes(path)) {
-        let strict = |key: &str| {
-            entry
-                .get(key)
-                .filter(|value| **value != json!(false))
-                .cloned()
-        };
-        for key in [
-            "type",
-            "required",
-            "enum",
-            "format",
-            "pattern",
-            "minimum",
-            "minLength",
-            "maxLength",
-        ] {
+        let strict = |key: &str| entry.get(key).filter(|value| **value != json!(false)).cloned();
+        for key in ["type", "required", "enum", "format", "pattern", "minimum", "minLength", "maxLength"] {
             let recorded = theirs.get(path);
-            if recorded.is_some()
-                && strict(key).is_some()
-                && recorded.and_then(|r| r.get(key)) != strict(key).as_ref()
+            if recorded.is_some() && strict(key).is_some() && recorded.and_then(|r| r.get(key)) != strict(key).as_ref()
             {
                 found.push(format!("{path}: {key} {}", json!(strict(key))));
             }
         }
     }
-    let missing = theirs
-        .keys()
-        .filter(|path| is_kubernetes(path) && !ours.contains_key(*path));
+    let missing = theirs.keys().filter(|path| is_kubernetes(path) && !ours.contains_key(*path));
     found.extend(missing.map(|path| format!("{path}: missing")));
     theirs.retain(|path, _| !is_kubernetes(path));
     ours.retain(|path, _| !is_kubernetes(path));
@@ -306,68 +252,30 @@ fn the_slice_of_the_cluster_refuses_and_defaults_nothing_more() {
 fn the_comparison_sees_each_kind_of_change() {
     let theirs = recorded_shape(&recorded_kinds()["MedusaBackupJob"]["paths"]);
     let job = schema(&all_crds()[0]);
-    assert_eq!(
-        differences("MedusaBackupJob", &theirs, &shape(&job)),
-        Vec::<String>::new()
-    );
+    assert_eq!(differences("MedusaBackupJob", &theirs, &shape(&job)), Vec::<String>::new());
     let changes: [(&str, Value); 9] = [
-        (
-            "/properties/spec/required",
-            json!(["cassandraDatacenter", "backupType"]),
-        ),
-        (
-            "/properties/spec/properties/backupType/enum",
-            json!(["differential"]),
-        ),
-        (
-            "/properties/spec/properties/backupType/default",
-            json!("full"),
-        ),
-        (
-            "/properties/spec/properties/cassandraDatacenter/minLength",
-            json!(2),
-        ),
-        (
-            "/properties/status/properties/startTime/type",
-            json!("integer"),
-        ),
-        (
-            "/properties/status/properties/failed/items/maxLength",
-            json!(63),
-        ),
+        ("/properties/spec/required", json!(["cassandraDatacenter", "backupType"])),
+        ("/properties/spec/properties/backupType/enum", json!(["differential"])),
+        ("/properties/spec/properties/backupType/default", json!("full")),
+        ("/properties/spec/properties/cassandraDatacenter/minLength", json!(2)),
+        ("/properties/status/properties/startTime/type", json!("integer")),
+        ("/properties/status/properties/failed/items/maxLength", json!(63)),
         ("/properties/status/properties/progress/default", json!("0")),
         ("/properties/status/required", json!(["nodes"])),
-        (
-            "/properties/spec/properties/wish",
-            json!({ "type": "string" }),
-        ),
+        ("/properties/spec/properties/wish", json!({ "type": "string" })),
     ];
     for (pointer, value) in changes {
         let mut changed = job.clone();
         let (above, key) = pointer.rsplit_once('/').unwrap();
         changed.pointer_mut(above).unwrap()[key] = value;
         let found = differences("MedusaBackupJob", &theirs, &shape(&changed));
-        assert!(
-            !found.is_empty(),
-            "{pointer} was changed, and nobody saw it"
-        );
+        assert!(!found.is_empty(), "{pointer} was changed, and nobody saw it");
     }
-    for pointer in [
-        "/properties/spec/properties/backupType",
-        "/properties/status/properties/finishTime/format",
-    ] {
+    for pointer in ["/properties/spec/properties/backupType", "/properties/status/properties/finishTime/format"] {
         let mut changed = job.clone();
         let (above, key) = pointer.rsplit_once('/').unwrap();
-        changed
-            .pointer_mut(above)
-            .unwrap()
-            .as_object_mut()
-            .unwrap()
-            .remove(key);
+        changed.pointer_mut(above).unwrap().as_object_mut().unwrap().remove(key);
         let found = differences("MedusaBackupJob", &theirs, &shape(&changed));
-        assert!(
-            !found.is_empty(),
-            "{pointer} was removed, and nobody saw it"
-        );
+        assert!(!found.is_empty(), "{pointer} was removed, and nobody saw it");
     }
 }

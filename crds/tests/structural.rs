@@ -1,9 +1,5 @@
 //! Our schemas are structural, as the API server demands of definitions, and `kubectl explain` explains every field.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test's helper may fail the test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helper may fail the test")]
 
 mod common;
 
@@ -34,21 +30,13 @@ fn every_node_has_a_type_and_no_forbidden_keyword() {
             ] {
                 assert_eq!(node.get(forbidden), None, "{at}");
             }
-            assert_ne!(
-                node.get("nullable"),
-                Some(&Value::Bool(true)),
-                "{at}: an optional field is no nullable one"
-            );
-            let both =
-                node.get("properties").is_some() && node.get("additionalProperties").is_some();
+            assert_ne!(node.get("nullable"), Some(&Value::Bool(true)), "{at}: an optional field is no nullable one");
+            let both = node.get("properties").is_some() && node.get("additionalProperties").is_some();
             assert!(!both, "{at}: named properties and a map");
             if node["x-kubernetes-list-type"] == "map" {
                 let key = node["x-kubernetes-list-map-keys"][0].as_str().unwrap();
                 let required = node["items"]["required"].as_array().unwrap();
-                assert!(
-                    required.iter().any(|name| name == key),
-                    "{at}: the key {key} may be absent"
-                );
+                assert!(required.iter().any(|name| name == key), "{at}: the key {key} may be absent");
             }
         });
     }
@@ -66,14 +54,8 @@ fn every_field_is_explained_in_one_sentence() {
             let at = format!("{} {path}", kind(&crd));
             let text = node["description"].as_str().unwrap_or_default();
             let sentence = text.ends_with('.') && text.len() > 8 || text == "Ignored.";
-            assert!(
-                sentence && !text.contains('\n'),
-                "{at}: {text:?} explains nothing"
-            );
-            assert!(
-                !text.trim_end_matches('.').contains(". "),
-                "{at}: {text:?} is more than a sentence"
-            );
+            assert!(sentence && !text.contains('\n'), "{at}: {text:?} explains nothing");
+            assert!(!text.trim_end_matches('.').contains(". "), "{at}: {text:?} is more than a sentence");
         });
     }
 }

@@ -269,5 +269,7 @@ pub async fn client(kubeconfig: &Path) -> Result<Client, Error> {
     let error = |source| Error::Kubeconfig { path: kubeconfig.to_owned(), source: Box::new(source) };
     let file = Kubeconfig::read_from(kubeconfig).map_err(error)?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(error)?;
+    // A build of the whole workspace holds two providers of cryptography; a process names its own, once.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     Client::try_from(config).map_err(Error::Client)
 }

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// The status and body that a GET brings, or nothing when nobody answers in HTTP.
-pub(crate) async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+pub async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     // HTTP/1.0: the end of the body is the end of the connection.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");

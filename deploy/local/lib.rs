@@ -11,16 +11,18 @@ compile_error!(
 pub mod apply;
 pub mod cassandra;
 pub mod control_plane;
+pub mod http;
+pub mod kept;
 pub mod nats;
 pub mod ports;
 pub mod process;
+pub mod progress;
 pub mod provision;
 pub mod run;
 pub mod s3;
 pub mod testing;
 
-mod http;
 mod pki;
-mod progress;
 mod recipes;
+mod remains;
 mod toolchain;

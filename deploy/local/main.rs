@@ -1,9 +1,16 @@
 //! `stheno-local`: the ground from the command line.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to people")]
+
+mod quickstart;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use stheno_local::kept::{self, End};
 use stheno_local::provision::{self, Part};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Real parts of a cluster as processes of this machine, without containers.
 #[derive(Debug, Parser)]
@@ -15,29 +22,88 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Builds all parts into the cache folder (STHENO_CACHE, else stheno in the user's cache folder)
-    Provision,
+    /// Shows one backup: from kubectl through the log to the bucket, and back to kubectl
+    Quickstart(quickstart::Options),
+    /// Ends what `quickstart --keep` left running
+    Down,
+    /// Builds parts into the cache folder (STHENO_CACHE, else stheno in the user's cache folder) and prints where they are
+    Provision {
+        /// Which parts; all when none is named
+        parts: Vec<Part>,
+    },
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Provision => provision_all().await,
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
         Err(error) => {
-            #[allow(clippy::print_stderr, reason = "where a command explains its failure")]
-            {
-                eprintln!("stheno-local: {error:#}");
-            }
-            ExitCode::FAILURE
+            eprintln!("stheno-local: no threads can be started: {error}");
+            return ExitCode::FAILURE;
         }
+    };
+    let code = runtime.block_on(async {
+        // Dropping the command's future ends the processes that it has started.
+        tokio::select! {
+            done = dispatch(cli.command) => match done {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("stheno-local: {error:#}");
+                    ExitCode::FAILURE
+                }
+            },
+            number = interrupted() => {
+                eprintln!("stheno-local: stopped; nothing is left running");
+                ExitCode::from(number)
+            }
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Quickstart(options) => quickstart::run(options).await,
+        Command::Down => down(),
+        Command::Provision { parts } => provision(if parts.is_empty() { &Part::ALL } else { &parts }).await,
     }
 }
 
-async fn provision_all() -> anyhow::Result<()> {
-    let parts = [Part::NatsServer, Part::Etcd, Part::ApiServer, Part::Kubectl, Part::S3, Part::Cassandra41];
-    provision::ensure(&parts).await?;
+async fn provision(parts: &[Part]) -> anyhow::Result<()> {
+    let found = provision::ensure(parts).await?;
+    for part in parts {
+        println!("{}", found.path(*part)?.display());
+    }
     Ok(())
+}
+
+fn down() -> anyhow::Result<()> {
+    let ends = kept::end_all().context("the run folders cannot be read")?;
+    if ends.is_empty() {
+        println!("nothing was left running");
+    }
+    for end in ends {
+        match end {
+            End::Ended { folder, processes } => println!("ended {processes} processes of {}", folder.display()),
+            End::InUse(folder) => println!("{} is still being made: Ctrl-C there ends it", folder.display()),
+        }
+    }
+    Ok(())
+}
+
+/// The exit code of the first signal that asks us to end: 128 and its number, as shells say it.
+async fn interrupted() -> u8 {
+    let wait = async |kind: SignalKind| match signal(kind) {
+        Ok(mut signals) => {
+            signals.recv().await;
+            u8::try_from(128 + kind.as_raw_value()).unwrap_or(1)
+        }
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        code = wait(SignalKind::interrupt()) => code,
+        code = wait(SignalKind::terminate()) => code,
+        code = wait(SignalKind::hangup()) => code,
+    }
 }

@@ -4,8 +4,9 @@ use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{fs, io, thread};
 
@@ -84,12 +85,12 @@ pub enum Error {
 }
 
 /// Whether a process ends with the one that started it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Lifetime {
     /// Killed when its handle is dropped, and by the kernel when the parent dies in whatever way.
     WithParent,
-    /// Killed when its handle is dropped, but it outlives a parent that [`Process::leave_running`]s it.
-    MayOutlive,
+    /// Killed when its handle is dropped, unless the switch is on by then; it outlives a parent that dies.
+    UntilSpared(Arc<AtomicBool>),
 }
 
 /// A running (or ended) child process in a process group of its own, with its output in a log file.
@@ -98,7 +99,7 @@ pub struct Process {
     name: String,
     log: PathBuf,
     child: Child,
-    left_running: bool,
+    lifetime: Lifetime,
 }
 
 impl Process {
@@ -108,8 +109,9 @@ impl Process {
         let out = fs::OpenOptions::new().create(true).append(true).open(log).map_err(log_error)?;
         let err = out.try_clone().map_err(log_error)?;
         command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
-        if lifetime == Lifetime::WithParent {
-            die_with_parent(&mut command);
+        match lifetime {
+            Lifetime::WithParent => die_with_parent(&mut command),
+            Lifetime::UntilSpared(_) => {}
         }
         let program = PathBuf::from(command.get_program());
         let child = spawn_from_lasting_thread(command).map_err(|source| Error::Spawn {
@@ -117,7 +119,7 @@ impl Process {
             program,
             source,
         })?;
-        Ok(Self { name: name.to_owned(), log: log.to_owned(), child, left_running: false })
+        Ok(Self { name: name.to_owned(), log: log.to_owned(), child, lifetime })
     }
 
     /// The process id, which is also the id of its group.
@@ -213,11 +215,6 @@ impl Process {
         }
     }
 
-    /// Gives the process up: it goes on when the handle and (with [`Lifetime::MayOutlive`]) the parent are gone.
-    pub fn leave_running(mut self) {
-        self.left_running = true;
-    }
-
     fn group(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX))
     }
@@ -225,7 +222,11 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if !self.left_running {
+        let spared = match &self.lifetime {
+            Lifetime::WithParent => false,
+            Lifetime::UntilSpared(switch) => switch.load(Ordering::Relaxed),
+        };
+        if !spared {
             self.kill();
         }
     }

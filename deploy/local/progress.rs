@@ -7,7 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
 /// One step that is going on. Dropped before [`Step::done`], it vanishes: the error that follows speaks for it.
-pub(crate) struct Step {
+#[derive(Debug)]
+pub struct Step {
     title: String,
     since: Instant,
     spinner: Option<ProgressBar>,
@@ -15,7 +16,7 @@ pub(crate) struct Step {
 
 impl Step {
     /// Begins a step; `note` says what to expect of it.
-    pub(crate) fn begin(title: impl Into<String>, note: &str) -> Self {
+    pub fn begin(title: impl Into<String>, note: &str) -> Self {
         let title = title.into();
         let spinner = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
@@ -33,14 +34,14 @@ impl Step {
     }
 
     /// What it is at now; shown on a terminal only.
-    pub(crate) fn detail(&self, text: &str) {
+    pub fn detail(&self, text: &str) {
         if let Some(spinner) = &self.spinner {
             spinner.set_message(text.to_owned());
         }
     }
 
     /// It is done: one line remains.
-    pub(crate) fn done(self) {
+    pub fn done(self) {
         let line = format!("{}: done in {}", self.title, seconds(self.since.elapsed()));
         match &self.spinner {
             Some(spinner) => {
@@ -61,12 +62,12 @@ impl Drop for Step {
 }
 
 /// A line for people. Not `eprintln!`: the test harness would swallow it, and a first build looks like a hang.
-pub(crate) fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// A duration as people read it.
-pub(crate) fn seconds(duration: Duration) -> String {
+pub fn seconds(duration: Duration) -> String {
     match duration.as_secs() {
         0..60 => format!("{:.1} s", duration.as_secs_f64()),
         whole => format!("{} min {} s", whole / 60, whole % 60),

@@ -1,19 +1,22 @@
 //! The parts: versions, where each comes from, how long its build usually takes.
 
 /// A program or library that the ground needs and that is built once for all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
 pub enum Part {
     /// The store of the API server.
     Etcd,
     /// kube-apiserver.
+    #[value(name = "kube-apiserver")]
     ApiServer,
     /// kubectl; the one on PATH when there is one.
     Kubectl,
     /// The NATS server.
     NatsServer,
     /// An S3 server (versitygw) over a folder.
+    #[value(name = "versitygw")]
     S3,
     /// The jars of Apache Cassandra 4.1.
+    #[value(name = "cassandra")]
     Cassandra41,
 }
 
@@ -43,6 +46,10 @@ const KUBERNETES_LDFLAGS: &str = "-s -w -X k8s.io/component-base/version.gitVers
     -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
 
 impl Part {
+    /// Every part, the quick ones first.
+    pub const ALL: [Self; 6] =
+        [Self::NatsServer, Self::Cassandra41, Self::Etcd, Self::S3, Self::Kubectl, Self::ApiServer];
+
     pub(crate) fn recipe(self) -> Recipe {
         match self {
             Self::Etcd => Recipe {

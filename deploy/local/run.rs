@@ -5,13 +5,18 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::getuid;
 
 use crate::process::{self, Lifetime, Process};
+use crate::{kept, remains};
 
+/// How the names of temporary folders begin.
+const PREFIX: &str = "run-";
 /// What a killed owner left behind is kept this long for a look at its logs.
 const KEEP_REMAINS: Duration = Duration::from_secs(3600);
 
@@ -28,34 +33,34 @@ pub struct Error {
 #[derive(Debug)]
 pub struct Run {
     path: PathBuf,
-    lifetime: Lifetime,
+    /// Of a lasting run: whether it is to stay.
+    keep: Option<Arc<AtomicBool>>,
     _lock: Flock<File>,
 }
 
 impl Run {
     /// A new folder, whose processes end with this process. Sweeps what killed predecessors left behind.
     pub fn temporary() -> Result<Self, Error> {
-        Self::create("run", Lifetime::WithParent)
+        Self::create(&base(), PREFIX, None)
     }
 
-    /// A new folder whose processes may be left running (and the folder with them, by [`Run::keep`]).
+    /// A new folder that stays with its processes when [`Run::keep`] was called; [`kept::end_all`] ends it.
     pub fn lasting() -> Result<Self, Error> {
-        Self::create("kept", Lifetime::MayOutlive)
+        Self::create(&base(), kept::PREFIX, Some(Arc::default()))
     }
 
-    fn create(kind: &str, lifetime: Lifetime) -> Result<Self, Error> {
-        let base = base();
+    pub(crate) fn create(base: &Path, kind: &str, keep: Option<Arc<AtomicBool>>) -> Result<Self, Error> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| Error { path, source }
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(&base).map_err(at(&base))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(base).map_err(at(base))?;
         // Held over creating and sweeping, so that a sweeper never meets a folder whose owner has not locked it yet.
-        let _base_lock = lock(&base.join("lock"), FlockArg::LockExclusive).map_err(at(&base))?;
-        sweep(&base);
-        let path = tempfile::Builder::new().prefix(&format!("{kind}-")).tempdir_in(&base).map_err(at(&base))?.keep();
+        let _base_lock = lock(&base.join("lock"), FlockArg::LockExclusive).map_err(at(base))?;
+        sweep(base);
+        let path = tempfile::Builder::new().prefix(kind).tempdir_in(base).map_err(at(base))?.keep();
         let lock = lock(&path.join("lock"), FlockArg::LockExclusiveNonblock).map_err(at(&path))?;
-        Ok(Self { path, lifetime, _lock: lock })
+        Ok(Self { path, keep, _lock: lock })
     }
 
     /// The folder.
@@ -78,13 +83,29 @@ impl Run {
     }
 
     /// Starts a process whose log is `<name>.log` in this folder.
-    pub fn spawn(&self, name: &str, command: Command) -> Result<Process, process::Error> {
-        Process::spawn(name, command, &self.path.join(format!("{name}.log")), self.lifetime)
+    pub fn spawn(&self, name: &str, mut command: Command) -> Result<Process, process::Error> {
+        remains::mark(&mut command, &self.path);
+        let lifetime = match &self.keep {
+            None => Lifetime::WithParent,
+            Some(keep) => Lifetime::UntilSpared(keep.clone()),
+        };
+        Process::spawn(name, command, &self.path.join(format!("{name}.log")), lifetime)
+    }
+
+    /// From now on the folder and its processes stay when the handles go; without effect on a temporary run.
+    pub fn keep(&self) {
+        if let Some(keep) = &self.keep {
+            keep.store(true, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
+        if self.keep.as_ref().is_some_and(|keep| keep.load(Ordering::Relaxed)) {
+            return;
+        }
+        remains::end(&self.path, Duration::ZERO);
         if std::thread::panicking() {
             use std::io::Write as _;
             let _ = writeln!(io::stderr(), "the logs of the processes are in {}", self.path.display());
@@ -104,14 +125,20 @@ pub(crate) fn lock(path: &Path, how: FlockArg) -> io::Result<Flock<File>> {
     Flock::lock(file, how).map_err(|(_, error)| error.into())
 }
 
-/// Removes temporary folders whose owner is gone: its lock went with it, and the kernel killed its processes.
+/// Ends what temporary runs left whose owner is gone (its lock went with it), and removes their folders after a while.
 fn sweep(base: &Path) {
+    let running = remains::all();
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let path = entry.path();
-        let ours = entry.file_name().to_string_lossy().starts_with("run-");
+        let temporary = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        if !temporary || lock(&path.join("lock"), FlockArg::LockExclusiveNonblock).is_err() {
+            continue;
+        }
+        if running.iter().any(|(_, folder)| *folder == path) {
+            remains::end(&path, Duration::ZERO);
+        }
         let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
-        let old = age.is_some_and(|age| age > KEEP_REMAINS);
-        if ours && old && lock(&path.join("lock"), FlockArg::LockExclusiveNonblock).is_ok() {
+        if age.is_some_and(|age| age > KEEP_REMAINS) {
             let _ = fs::remove_dir_all(&path);
         }
     }

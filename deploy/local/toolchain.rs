@@ -80,11 +80,12 @@ pub fn java(needed_for: &str) -> Result<PathBuf, Error> {
     let installed = std::fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten();
     let mut candidates: Vec<PathBuf> = installed.map(|entry| entry.path().join("bin/java")).collect();
     candidates.sort();
-    home.into_iter()
-        .chain(on_path("java"))
-        .chain(candidates)
-        .find(|java| java_version(java) == Some(JAVA))
-        .ok_or_else(|| Error::Java { needed_for: needed_for.to_owned() })
+    java_17_of(home.into_iter().chain(on_path("java")).chain(candidates), needed_for)
+}
+
+fn java_17_of(candidates: impl IntoIterator<Item = PathBuf>, needed_for: &str) -> Result<PathBuf, Error> {
+    let found = candidates.into_iter().find(|java| java_version(java) == Some(JAVA));
+    found.ok_or_else(|| Error::Java { needed_for: needed_for.to_owned() })
 }
 
 fn java_version(java: &Path) -> Option<u32> {
@@ -137,8 +138,16 @@ mod tests {
     }
 
     #[test]
-    fn the_java_found_is_17() {
-        let java = java("this test").unwrap();
-        assert_eq!(java_version(&java), Some(17));
+    fn only_java_17_will_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("java");
+        std::fs::write(&other, "#!/bin/sh\necho 'openjdk version \"21.0.1\" 2023-10-17' >&2\n").unwrap();
+        std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(java_version(&other), Some(21));
+        let missing = folder.path().join("no-java");
+        let refused = java_17_of([missing, other.clone()], "Cassandra 4.1").unwrap_err().to_string();
+        assert!(refused.starts_with("JDK 17 is needed to run Cassandra 4.1"), "{refused}");
+        let real = java("this test").unwrap();
+        assert_eq!(java_17_of([other, real.clone()], "this test").unwrap(), real);
     }
 }

@@ -185,7 +185,8 @@ fn running(dc: &Datacenter, context: Context<'_>, operation: &Operation, since: 
             NodeState::Finished { .. } | NodeState::Failed { .. } => None,
         };
         if let Some((call, attempt)) = claim {
-            events.push(EffectClaimed { job: job.clone(), call, attempt, epoch: context.epoch }.into());
+            let serial = node.claims + 1;
+            events.push(EffectClaimed { job: job.clone(), call, attempt, serial, epoch: context.epoch }.into());
         }
     }
     events
@@ -316,7 +317,8 @@ fn closing(dc: &Datacenter, context: Context<'_>, operation: &Operation, close: 
     let failures = usize::try_from(reading.failures).unwrap_or(0);
     let Some(pod) = callable.get(failures % callable.len().max(1)) else { return Vec::new() };
     let call = Call::Summary((*pod).clone());
-    vec![EffectClaimed { job: job.clone(), call, attempt: reading.failures + 1, epoch: context.epoch }.into()]
+    let (attempt, serial) = (reading.failures + 1, reading.claims + 1);
+    vec![EffectClaimed { job: job.clone(), call, attempt, serial, epoch: context.epoch }.into()]
 }
 
 /// The calls that are claimed in this term and have no outcome.
@@ -357,6 +359,7 @@ fn effect(dc: &Datacenter, context: Context<'_>, operation: &Operation, claim: &
             job: operation.request.meta.uid.clone(),
             call: claim.call.clone(),
             attempt: claim.attempt,
+            serial: claim.serial,
             epoch: claim.epoch,
         },
         dc: context.key.clone(),

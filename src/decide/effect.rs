@@ -14,6 +14,8 @@ pub struct EffectKey {
     pub call: Call,
     /// The attempt, from 1.
     pub attempt: u32,
+    /// Which claim on the node it is, from 1.
+    pub serial: u32,
     /// The term of the claim.
     pub epoch: Epoch,
 }

@@ -14,6 +14,7 @@ use stheno_events::backup::NodeProgress;
 use stheno_events::envelope::DecodeError;
 use stheno_events::observed::{Gap, Gone, ObjectKind, Observable, Unobservable};
 use stheno_events::{Aggregate, DcKey, Digest, Envelope, Epoch, Event, EventId, PodName, Process, Time, Uid};
+use stheno_projections::datacenter::Object;
 use stheno_projections::{Message, Touched, World};
 
 /// Who this process is.
@@ -215,8 +216,10 @@ impl Engine {
                 let room = self.rooms.entry(key.clone()).or_default();
                 room.dirty = true;
                 let own = room.in_flight.take_if(|sent| Some(&sent.id) == id);
-                if let (Some(own), Ok(envelope)) = (own, envelope) {
-                    self.claims_committed(envelope, own.sent_ms);
+                if let Ok(envelope) = envelope
+                    && self.term() == Some(envelope.epoch)
+                {
+                    self.claims_committed(envelope, own.map(|sent| sent.sent_ms));
                     self.witness_terminal(envelope);
                 }
                 if !touched.is_empty() {
@@ -276,7 +279,11 @@ impl Engine {
                 self.homes.remove(&uid);
                 room.pods.retain(|_, pod| pod.meta.uid != uid);
             }
-            observation => {
+            Observation::BackupJob(..)
+            | Observation::Backup(_)
+            | Observation::Datacenter(_)
+            | Observation::Malformed(_)
+            | Observation::Gone(_) => {
                 self.homes.entry(uid.clone()).or_insert(home);
                 room.seen.insert((observation.kind(), uid), observation);
             }
@@ -342,6 +349,28 @@ impl Engine {
         }
     }
 
+    /// What publishing found out and no claimed effect reports: that a MedusaBackup was created, or was there before.
+    /// Dropped unless this process leads and the log still waits for it; the next attempt to create it says it again.
+    pub fn published(&mut self, key: &DcKey, event: Event) {
+        use stheno_events::backup::Event as Backup;
+        let Event::Backup(Backup::ObjectCreated(created)) = &event else { return };
+        let wanted = self.world.datacenter(key).is_some_and(|dc| {
+            dc.operation(&created.job).is_some_and(|operation| {
+                dc.backups.get(&operation.request.meta.name).is_some_and(|backup| {
+                    backup.operation.as_ref() == Some(&created.job) && backup.object == Object::Wanted
+                })
+            })
+        });
+        if !self.leads() || !wanted {
+            return;
+        }
+        let room = self.rooms.entry(key.clone()).or_default();
+        if !room.outcomes.contains(&event) {
+            room.outcomes.push(event);
+            room.dirty = true;
+        }
+    }
+
     /// Why nothing may be appended or started, or that nothing stands in the way any more.
     pub fn block(&mut self, reason: Option<Arc<str>>) {
         self.blocked = reason;
@@ -369,6 +398,14 @@ impl Engine {
     pub fn wake(&self) -> Option<Time> {
         self.acting()?;
         self.rooms.values().filter_map(|room| room.wake).min()
+    }
+
+    /// The term that this process leads.
+    const fn term(&self) -> Option<Epoch> {
+        match self.role {
+            Role::Leading { epoch, .. } => Some(epoch),
+            Role::Following => None,
+        }
     }
 
     /// The term, when this process leads and may decide: every watch's first list is in, nothing stands in the way.

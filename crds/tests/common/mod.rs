@@ -1,8 +1,5 @@
 //! What the tests of this crate share: the recorded cases, and a reader and a judge of structural schemas.
-#![allow(
-    dead_code,
-    reason = "each test file is a crate of its own and uses a part"
-)]
+#![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,10 +22,8 @@ pub(crate) fn recorded_kinds() -> Map<String, Value> {
 
 /// Every object in the manifests of a folder, with the file that it stands in.
 pub(crate) fn manifests(folder: &str) -> Vec<(String, Value)> {
-    let mut files: Vec<PathBuf> = fs::read_dir(cases().join("manifests").join(folder))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(cases().join("manifests").join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let mut objects = Vec::new();
     for file in files {
@@ -60,9 +55,7 @@ pub(crate) fn shape(schema: &Value) -> BTreeMap<String, Map<String, Value>> {
         entry.insert("required".to_owned(), required.into());
         for (key, value) in node.as_object().unwrap() {
             let is_constraint = match key.as_str() {
-                "description" | "properties" | "items" | "additionalProperties" | "required" => {
-                    false
-                }
+                "description" | "properties" | "items" | "additionalProperties" | "required" => false,
                 "nullable" => value == true,
                 _ => true,
             };
@@ -88,11 +81,8 @@ fn whole(value: &Value) -> Value {
 
 /// Visits every node below the root with its path and whether the node above requires it.
 pub(crate) fn walk(node: &Value, path: &str, visit: &mut impl FnMut(&str, bool, &Value)) {
-    let required = |name: &str| {
-        node["required"]
-            .as_array()
-            .is_some_and(|names| names.iter().any(|required| required == name))
-    };
+    let required =
+        |name: &str| node["required"].as_array().is_some_and(|names| names.iter().any(|required| required == name));
     let properties = node["properties"].as_object().into_iter().flatten();
     for (name, child) in properties {
         let path = match path {
@@ -145,10 +135,7 @@ pub(crate) fn complaints(schema: &Value, object: &Value, path: &str) -> Vec<Stri
             "minLength" | "maxLength" => {
                 let length = object.as_str().map_or(0, |text| text.chars().count()) as u64;
                 let limit = rule.as_u64().unwrap();
-                if object.is_string()
-                    && (keyword == "minLength") == (length < limit)
-                    && length != limit
-                {
+                if object.is_string() && (keyword == "minLength") == (length < limit) && length != limit {
                     say(format!("{object} breaks {keyword} {limit}"));
                 }
             }
@@ -164,10 +151,7 @@ pub(crate) fn complaints(schema: &Value, object: &Value, path: &str) -> Vec<Stri
                     }
                 }
                 "int32" => {
-                    if object
-                        .as_i64()
-                        .is_some_and(|number| i32::try_from(number).is_err())
-                    {
+                    if object.as_i64().is_some_and(|number| i32::try_from(number).is_err()) {
                         say(format!("{object} has more than 32 bits"));
                     }
                 }
@@ -203,9 +187,7 @@ pub(crate) fn complaints(schema: &Value, object: &Value, path: &str) -> Vec<Stri
     }
     for (name, value) in object.as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");
-        let known = schema["properties"]
-            .get(name)
-            .or(schema.get("additionalProperties"));
+        let known = schema["properties"].get(name).or(schema.get("additionalProperties"));
         match known {
             Some(schema) => found.extend(complaints(schema, value, &path)),
             None if schema["x-kubernetes-preserve-unknown-fields"] == true => {}
@@ -213,11 +195,7 @@ pub(crate) fn complaints(schema: &Value, object: &Value, path: &str) -> Vec<Stri
         }
     }
     for (index, value) in object.as_array().into_iter().flatten().enumerate() {
-        found.extend(complaints(
-            &schema["items"],
-            value,
-            &format!("{path}[{index}]"),
-        ));
+        found.extend(complaints(&schema["items"], value, &format!("{path}[{index}]")));
     }
     found
 }

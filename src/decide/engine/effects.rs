@@ -19,7 +19,7 @@ pub(super) struct Running {
 enum State {
     /// Claimed, not started: the append was sent at this moment.
     Claimed {
-        sent_ms: u64,
+        sent_ms: Option<u64>,
     },
     Runs,
     /// Ended; kept until the state has its outcome.
@@ -43,8 +43,9 @@ impl Engine {
         }
     }
 
-    /// Claims in a message of ours that is in the log: they may be started now, within the time that counts from sending.
-    pub(super) fn claims_committed(&mut self, envelope: &Envelope, sent_ms: u64) {
+    /// Claims in a message of our term that is in the log: they may be started now, within the time that counts from
+    /// sending. A message that was given up for lost and arrived all the same has no such time: its claims are abandoned.
+    pub(super) fn claims_committed(&mut self, envelope: &Envelope, sent_ms: Option<u64>) {
         let dc = DcKey::new(envelope.ns.clone(), envelope.dc.clone());
         for fact in &envelope.events {
             if let Fact::Known(Event::Backup(backup::Event::EffectClaimed(claim))) = fact {
@@ -52,6 +53,7 @@ impl Engine {
                     job: claim.job.clone(),
                     call: claim.call.clone(),
                     attempt: claim.attempt,
+                    serial: claim.serial,
                     epoch: claim.epoch,
                 };
                 let state = State::Claimed { sent_ms };
@@ -83,12 +85,15 @@ impl Engine {
                 let wanted = wanted.remove(&effect_key);
                 match (&running.state, wanted) {
                     (State::Claimed { sent_ms }, Some(effect)) => {
-                        if ending || clock.boot_ms.saturating_sub(*sent_ms) > policy::START_WITHIN_MS {
+                        let fresh =
+                            sent_ms.is_some_and(|sent| clock.boot_ms.saturating_sub(sent) <= policy::START_WITHIN_MS);
+                        if ending || !fresh {
                             running.state = State::Ended;
                             let abandoned = ClaimAbandoned {
                                 job: effect_key.job,
                                 call: effect_key.call,
                                 attempt: effect_key.attempt,
+                                serial: effect_key.serial,
                                 epoch,
                             };
                             let room = self.rooms.entry(key.clone()).or_default();

@@ -1,0 +1,82 @@
+//! The processes of a run, found by a mark in their environment: also those that a child started and left behind, and
+//! those of an owner that was killed.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Descendants inherit it, whatever process group or session they make for themselves.
+const MARK: &str = "STHENO_LOCAL_RUN";
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Marks a process to be as one of the run in `folder`.
+pub(crate) fn mark(command: &mut Command, folder: &Path) {
+    command.env(MARK, folder);
+}
+
+/// All processes that belong to any run, with its folder; zombies left out.
+pub(crate) fn all() -> Vec<(Pid, PathBuf)> {
+    let mark = [MARK.as_bytes(), b"="].concat();
+    let marked = |entry: fs::DirEntry| {
+        let id: i32 = entry.file_name().to_str()?.parse().ok()?;
+        // A zombie has no environment any more, and that of another user's process cannot be read.
+        let environment = fs::read(entry.path().join("environ")).ok()?;
+        let folder =
+            environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(mark.as_slice()))?;
+        Some((Pid::from_raw(id), PathBuf::from(OsStr::from_bytes(folder))))
+    };
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(marked).collect()
+}
+
+/// The processes of the run in `folder`.
+pub(crate) fn of(folder: &Path) -> Vec<Pid> {
+    all().into_iter().filter(|(_, of)| of == folder).map(|(process, _)| process).collect()
+}
+
+/// SIGTERM for each process of the run, SIGKILL for those that are there after `grace`; returns when none is, with the
+/// number of those that there were.
+pub(crate) fn end(folder: &Path, grace: Duration) -> usize {
+    let found = of(folder);
+    let mut left = found.clone();
+    let mut waited = Duration::ZERO;
+    let mut signal = if grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM };
+    while !left.is_empty() {
+        for process in &left {
+            // It may have ended since: then there is nobody to tell.
+            let _ = kill(*process, signal);
+        }
+        sleep(LOOK);
+        waited += LOOK;
+        if waited >= grace {
+            signal = Signal::SIGKILL;
+        }
+        left = of(folder);
+    }
+    found.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grandchild_in_another_group_is_found_and_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        // Its own session, and the shell that started it is gone.
+        command.args(["-c", "setsid sleep 600 > /dev/null 2>&1 &"]);
+        mark(&mut command, folder.path());
+        assert!(command.status().unwrap().success());
+        let found = of(folder.path());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(end(folder.path(), Duration::from_secs(5)), 1);
+        assert!(of(folder.path()).is_empty());
+    }
+}

@@ -1,0 +1,301 @@
+//! One line for each event, for a tired person at night: who did what, and what it means.
+
+use super::text::{count, listed, size};
+use stheno_events::backup::{Call, Event as BackupEvent, Outcome, Progress, SidecarKind, WaitReason};
+use stheno_events::datacenter::Event as DatacenterEvent;
+use stheno_events::observed::{Event as ObservedEvent, ObjectKind};
+use stheno_events::operator::Event as OperatorEvent;
+use stheno_events::{Event, Fact, Time};
+
+/// How much an event should catch the eye.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// It ended well.
+    Good,
+    /// Somebody may have to do something.
+    Bad,
+    /// It waits, or is in doubt.
+    Care,
+    /// The ordinary course of things.
+    Plain,
+}
+
+/// What a fact says, in one line.
+#[must_use]
+pub fn describe(fact: &Fact) -> String {
+    match fact {
+        Fact::Known(Event::Observed(event)) => observed(event),
+        Fact::Known(Event::Backup(event)) => backup(event),
+        Fact::Known(Event::Datacenter(event)) => datacenter(event),
+        Fact::Known(Event::Operator(event)) => operator(event),
+        Fact::Unknown { version, critical: true, .. } => {
+            format!("version {version} of this event is not known to this program; nothing is decided here until it is")
+        }
+        Fact::Unknown { version, critical: false, .. } => {
+            format!("version {version} of this event is not known to this program, and nothing depends on it")
+        }
+    }
+}
+
+fn observed(event: &ObservedEvent) -> String {
+    match event {
+        ObservedEvent::BackupJob(e) => match e.meta.deleting {
+            None => format!("asks for a {} backup of {}", e.backup_type.as_str(), e.dc),
+            Some(since) => {
+                format!("is being deleted since {} ({} backup of {})", clock(since), e.backup_type.as_str(), e.dc)
+            }
+        },
+        ObservedEvent::Backup(e) => {
+            let whose = if e.operation.is_some() { "made by a job of ours" } else { "not made by this operator" };
+            format!("the object is there: a {} backup of {}, {whose}", e.backup_type.as_str(), e.dc)
+        }
+        ObservedEvent::Datacenter(e) => {
+            let mut parts = vec![format!("{} of cluster {}", count(i64::from(e.size), "node"), e.cluster)];
+            if !e.racks.is_empty() {
+                parts.push(format!("racks {}", listed(e.racks.iter())));
+            }
+            parts.extend(e.stopped.then(|| "stopped".to_owned()));
+            parts.extend(e.progress.as_ref().map(|progress| format!("progress {progress}")));
+            parts.extend(e.conditions.get("Ready").map(|ready| format!("ready {ready}")));
+            parts.extend(e.meta.deleting.map(|since| format!("being deleted since {}", clock(since))));
+            parts.join(", ")
+        }
+        ObservedEvent::Pod(e) => {
+            let address = e.ip.as_ref().map_or_else(|| "no address yet".to_owned(), |ip| format!("at {ip}"));
+            let sidecar = match &e.sidecar {
+                None => "no container medusa".to_owned(),
+                Some(sidecar) if sidecar.ready => format!("sidecar ready on port {}", sidecar.port),
+                Some(sidecar) => format!("sidecar not ready on port {}", sidecar.port),
+            };
+            format!("{address}, {sidecar}")
+        }
+        ObservedEvent::Gone(e) if e.inferred => {
+            format!("the {} is there no more: a complete list lacks it", e.kind.as_str())
+        }
+        ObservedEvent::Gone(e) => format!("the {} was deleted", e.kind.as_str()),
+        ObservedEvent::Adopted(e) => match (e.started, e.finished) {
+            (_, Some(finished)) => format!(
+                "had ended at {} before this log began ({} finished, {} failed): it stays as it is",
+                clock(finished),
+                e.finished_pods.len(),
+                e.failed_pods.len()
+            ),
+            (Some(started), None) => {
+                format!("was started at {} by another program: it is followed, never commanded", clock(started))
+            }
+            (None, None) => "was there before this log began, and had not started".into(),
+        },
+        ObservedEvent::Malformed(e) => format!("the {} cannot be read: {}", e.kind.as_str(), e.reason),
+        ObservedEvent::Gap(e) if e.backwards => format!(
+            "the API server went back from resourceVersion {} to {} for {}: nothing is done until a person decides",
+            e.from,
+            e.to,
+            plural(e.kind)
+        ),
+        ObservedEvent::Gap(e) => {
+            format!(
+                "changes of {} between resourceVersion {} and {} may have been missed",
+                plural(e.kind),
+                e.from,
+                e.to
+            )
+        }
+        ObservedEvent::Unobservable(e) => {
+            format!("{} cannot be listed, what depends on them waits: {}", plural(e.kind), e.reason)
+        }
+        ObservedEvent::Observable(e) => format!("{} can be listed again", plural(e.kind)),
+    }
+}
+
+fn backup(event: &BackupEvent) -> String {
+    match event {
+        BackupEvent::Queued(e) => format!("waits ({}): {}", reason(e.reason), e.message),
+        BackupEvent::Started(e) => format!("starts on {}: {}", count(e.nodes.len(), "node"), listed(e.nodes.iter())),
+        BackupEvent::EffectClaimed(e) => format!("{} (attempt {}, term {})", intent(&e.call), e.attempt, e.epoch),
+        BackupEvent::ClaimAbandoned(e) => {
+            format!(
+                "nothing was sent to {} in time, so it is decided again (attempt {}, term {})",
+                e.call.pod(),
+                e.attempt,
+                e.epoch
+            )
+        }
+        BackupEvent::NodeStarted(e) => {
+            let who = match e.sidecar {
+                SidecarKind::Stheno => "stheno agent",
+                SidecarKind::Medusa => "Medusa",
+            };
+            format!("{} accepted its backup (attempt {}, answered by {who})", e.pod, e.attempt)
+        }
+        BackupEvent::Progress(e) => progress(e),
+        BackupEvent::NodeFinished(e) => {
+            let mut parts = Vec::new();
+            parts.extend(e.bytes.map(size));
+            parts.extend(e.files.map(|files| count(files, "file")));
+            parts.extend(e.reused.map(|reused| format!("{reused} of them in the bucket already")));
+            if parts.is_empty() {
+                format!("{} is complete", e.pod)
+            } else {
+                format!("{} is complete: {}", e.pod, parts.join(", "))
+            }
+        }
+        BackupEvent::NodeFailed(e) => {
+            let next = if e.retryable { "it will be tried again" } else { "it is not tried again" };
+            format!("{} failed (attempt {}), {next}: {}", e.pod, e.attempt, e.reason)
+        }
+        BackupEvent::NodeUnanswered(e) => {
+            let doubt = match (e.not_found, e.in_doubt) {
+                (true, _) => "the sidecar knows nothing of this backup",
+                (false, true) => "the request may have reached it",
+                (false, false) => "nothing was sent",
+            };
+            format!("{} gave no answer that decides (attempt {}), {doubt}: {}", e.call.pod(), e.attempt, e.error)
+        }
+        BackupEvent::NodeLost(e) => format!("{} is given up and counts as failed: {}", e.pod, e.reason),
+        BackupEvent::OutcomeDecided(e) => format!("the outcome is decided, {}: {}", outcome(e.outcome), e.message),
+        BackupEvent::Summarised(e) => format!(
+            "the bucket holds {} of {}, {}, {}",
+            e.finished_nodes,
+            count(i64::from(e.total_nodes), "node"),
+            count(e.files, "file"),
+            size(u64::try_from(e.bytes).unwrap_or(0))
+        ),
+        BackupEvent::SummaryFailed(e) => {
+            format!("{} could not read the summary from the bucket (attempt {}): {}", e.pod, e.attempt, e.error)
+        }
+        BackupEvent::Completed(e) => format!("ended well: {}", e.message),
+        BackupEvent::Failed(e) => format!("ended {}: {}", outcome(e.outcome), e.message),
+        BackupEvent::ObjectCreated(e) if e.foreign => {
+            "a MedusaBackup of this name was there already and stays as it is".into()
+        }
+        BackupEvent::ObjectCreated(e) => format!("its MedusaBackup was created (uid {})", e.uid),
+    }
+}
+
+fn intent(call: &Call) -> String {
+    match call {
+        Call::Start(pod) => format!("{pod} is about to be asked to start its backup"),
+        Call::Resume(pod) => format!("{pod} is about to be asked what became of its backup"),
+        Call::Summary(pod) => format!("{pod} is about to be asked for the backup's summary"),
+    }
+}
+
+fn progress(event: &Progress) -> String {
+    let nodes = event.nodes.iter().map(|node| {
+        let percent = (node.bytes.saturating_mul(100)).checked_div(node.bytes_total).unwrap_or(100).min(100);
+        format!("{} {percent} % of {}", node.pod, size(node.bytes_total))
+    });
+    listed(nodes)
+}
+
+fn datacenter(event: &DatacenterEvent) -> String {
+    match event {
+        DatacenterEvent::Led(e) => match e.quiet_until {
+            Some(until) => format!(
+                "the leader of term {} takes over; it does nothing before {}, for a former one may still be busy",
+                e.epoch,
+                clock(until)
+            ),
+            None => format!("the leader of term {} takes over", e.epoch),
+        },
+        DatacenterEvent::Incarnation(e) => {
+            format!(
+                "this is another datacenter of the same name (uid {}, before {}): what was open has ended",
+                e.uid, e.former
+            )
+        }
+    }
+}
+
+fn operator(event: &OperatorEvent) -> String {
+    match event {
+        OperatorEvent::Genesis(e) => format!("the log of cluster {} begins", e.cluster),
+        OperatorEvent::Leading(e) => format!("{} leads, term {}", e.identity, e.epoch),
+        OperatorEvent::SteppedDown(e) => {
+            format!("the leader of term {} ended in order, with nothing in flight", e.epoch)
+        }
+        OperatorEvent::Checkpoint(e) => {
+            let signed = if e.signature.is_some() { "signed" } else { "not signed" };
+            format!("the log up to message {} has the root {:?} ({signed})", e.sequence, e.root)
+        }
+    }
+}
+
+/// How much a fact should catch the eye.
+#[must_use]
+pub const fn weight(fact: &Fact) -> Weight {
+    match fact {
+        Fact::Known(Event::Observed(event)) => match event {
+            ObservedEvent::Malformed(_) | ObservedEvent::Unobservable(_) => Weight::Bad,
+            ObservedEvent::Gap(e) if e.backwards => Weight::Bad,
+            ObservedEvent::Gap(_) | ObservedEvent::Gone(_) => Weight::Care,
+            ObservedEvent::BackupJob(_)
+            | ObservedEvent::Backup(_)
+            | ObservedEvent::Datacenter(_)
+            | ObservedEvent::Pod(_)
+            | ObservedEvent::Adopted(_)
+            | ObservedEvent::Observable(_) => Weight::Plain,
+        },
+        Fact::Known(Event::Backup(event)) => match event {
+            BackupEvent::NodeFailed(_) | BackupEvent::NodeLost(_) | BackupEvent::Failed(_) => Weight::Bad,
+            BackupEvent::OutcomeDecided(e) if !matches!(e.outcome, Outcome::Complete) => Weight::Bad,
+            BackupEvent::Queued(_)
+            | BackupEvent::ClaimAbandoned(_)
+            | BackupEvent::NodeUnanswered(_)
+            | BackupEvent::SummaryFailed(_) => Weight::Care,
+            BackupEvent::NodeFinished(_) | BackupEvent::Completed(_) => Weight::Good,
+            BackupEvent::Started(_)
+            | BackupEvent::EffectClaimed(_)
+            | BackupEvent::NodeStarted(_)
+            | BackupEvent::Progress(_)
+            | BackupEvent::OutcomeDecided(_)
+            | BackupEvent::Summarised(_)
+            | BackupEvent::ObjectCreated(_) => Weight::Plain,
+        },
+        Fact::Known(Event::Datacenter(event)) => match event {
+            DatacenterEvent::Incarnation(_) => Weight::Care,
+            DatacenterEvent::Led(_) => Weight::Plain,
+        },
+        Fact::Known(Event::Operator(_)) => Weight::Plain,
+        Fact::Unknown { critical: true, .. } => Weight::Bad,
+        Fact::Unknown { critical: false, .. } => Weight::Care,
+    }
+}
+
+fn clock(time: Time) -> String {
+    time.format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// The reason as conditions write it.
+#[must_use]
+pub const fn reason(reason: WaitReason) -> &'static str {
+    match reason {
+        WaitReason::DatacenterNotFound => "DatacenterNotFound",
+        WaitReason::DatacenterStopped => "DatacenterStopped",
+        WaitReason::PodsMissing => "PodsMissing",
+        WaitReason::SidecarMissing => "SidecarMissing",
+        WaitReason::SidecarNotReady => "SidecarNotReady",
+        WaitReason::OperationRunning => "OperationRunning",
+    }
+}
+
+/// An outcome in the middle of a sentence.
+#[must_use]
+pub const fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Complete => "complete",
+        Outcome::Partial => "partial, not restorable",
+        Outcome::Failed => "failed",
+        Outcome::Refused => "refused",
+        Outcome::DatacenterReplaced => "void, the datacenter was replaced",
+    }
+}
+
+const fn plural(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::MedusaBackupJob => "MedusaBackupJobs",
+        ObjectKind::MedusaBackup => "MedusaBackups",
+        ObjectKind::CassandraDatacenter => "CassandraDatacenters",
+        ObjectKind::Pod => "pods",
+    }
+}

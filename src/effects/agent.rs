@@ -1,0 +1,143 @@
+//! One claimed call to a sidecar, from connection to outcome: which way it goes, and how what happens becomes facts.
+
+use super::channel::{Failure, Sidecar, Sidecars, within};
+use super::{Errand, Report, ours, stock, summary};
+use std::sync::Arc;
+use stheno_events::backup::{
+    Call, NodeFailed, NodeFinished, NodeProgress, NodeStarted, NodeUnanswered, Progress, SidecarKind, SummaryFailed,
+};
+use stheno_events::{Event, PodName, Time};
+use stheno_rpc::sidecar::CapabilitiesRequest;
+use tonic::Code;
+
+/// Runs one effect to its end, or until it is stopped. What it finds out is handed in; it never fails.
+pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
+    let Some(address) = &errand.effect.address else {
+        let error = format!("pod {} has no address", errand.pod());
+        return errand.unanswered(errand.resumes(), None, &error).await;
+    };
+    let sidecar = tokio::select! {
+        biased;
+        () = errand.stop.cancelled() => return errand.stopped_before_sending().await,
+        sidecar = sidecars.connect(address) => sidecar,
+    };
+    let sidecar = match sidecar {
+        Ok(sidecar) => sidecar,
+        Err(failure) => return errand.unanswered(errand.resumes(), None, failure.sentence()).await,
+    };
+    if let Call::Summary(_) = errand.effect.key.call {
+        // It only reads: whoever comes next reads again.
+        return tokio::select! {
+            biased;
+            () = errand.stop.cancelled() => {}
+            () = summary::read(errand, &sidecar) => {}
+        };
+    }
+    let kind = tokio::select! {
+        biased;
+        () = errand.stop.cancelled() => return errand.stopped_before_sending().await,
+        kind = kind(&sidecar) => kind,
+    };
+    let kind = match kind {
+        Ok(kind) => kind,
+        // Only a question was sent so far: a start has certainly not been.
+        Err(failure) => return errand.unanswered(errand.resumes(), None, failure.sentence()).await,
+    };
+    // What stock Medusa started, or another program, cannot be joined: it is asked about by name.
+    let joins = !errand.effect.foreign && errand.effect.sidecar != Some(SidecarKind::Medusa);
+    match (kind, &errand.effect.key.call) {
+        (SidecarKind::Stheno, Call::Start(_)) => ours::start_and_watch(errand, &sidecar).await,
+        (SidecarKind::Stheno, Call::Resume(_)) if joins => ours::start_and_watch(errand, &sidecar).await,
+        (SidecarKind::Medusa, Call::Start(_)) => stock::start_and_poll(errand, &sidecar).await,
+        (SidecarKind::Stheno | SidecarKind::Medusa, Call::Resume(_) | Call::Summary(_)) => {
+            stock::poll(errand, &sidecar, kind).await;
+        }
+    }
+}
+
+/// Who answers there: stock Medusa has no such service.
+async fn kind(sidecar: &Sidecar) -> Result<SidecarKind, Failure> {
+    match within(sidecar.pace.unary, "Capabilities", sidecar.ours().capabilities(CapabilitiesRequest {})).await {
+        Ok(_) => Ok(SidecarKind::Stheno),
+        Err(failure) if failure.is(Code::Unimplemented) => Ok(SidecarKind::Medusa),
+        Err(failure) => Err(failure),
+    }
+}
+
+impl Errand {
+    pub(super) fn pod(&self) -> &PodName {
+        self.effect.key.call.pod()
+    }
+
+    /// Whether an earlier claim may have had an effect already.
+    pub(super) fn resumes(&self) -> bool {
+        matches!(self.effect.key.call, Call::Resume(_))
+    }
+
+    pub(super) async fn found(&self, events: Vec<Event>) {
+        if !events.is_empty() {
+            let report = Report::Facts { key: self.effect.key.clone(), dc: self.effect.dc.clone(), events };
+            // Nobody listens any more: the process ends, and the next leader asks again.
+            let _ = self.sender.send(report).await;
+        }
+    }
+
+    /// The sidecar accepted; written once for each attempt and kind of sidecar.
+    pub(super) fn started(&self, sidecar: SidecarKind) -> Option<Event> {
+        let known = self.resumes() && self.effect.accepted && self.effect.sidecar == Some(sidecar);
+        let key = &self.effect.key;
+        (!known).then(|| {
+            NodeStarted { job: key.job.clone(), pod: self.pod().clone(), attempt: key.attempt, sidecar }.into()
+        })
+    }
+
+    pub(super) fn progress(&self, [bytes, bytes_total, files, files_total]: [u64; 4]) -> Event {
+        let node = NodeProgress { pod: self.pod().clone(), bytes, bytes_total, files, files_total };
+        Progress { job: self.effect.key.job.clone(), nodes: vec![node] }.into()
+    }
+
+    /// Bytes, files and reused files, where the sidecar tells.
+    pub(super) fn finished(&self, told: Option<[u64; 3]>) -> Event {
+        let key = &self.effect.key;
+        let [bytes, files, reused] = told.map_or([None; 3], |told| told.map(Some));
+        NodeFinished { job: key.job.clone(), pod: self.pod().clone(), attempt: key.attempt, bytes, files, reused }
+            .into()
+    }
+
+    pub(super) fn failed(&self, reason: &str, retryable: bool) -> Event {
+        let key = &self.effect.key;
+        let reason: Arc<str> = super::channel::sentence(reason).into();
+        NodeFailed { job: key.job.clone(), pod: self.pod().clone(), attempt: key.attempt, reason, retryable }.into()
+    }
+
+    /// The call ended without an answer that decides anything. `heard` is when the sidecar last said something of the
+    /// backup itself: an error is no sign of its life.
+    pub(super) async fn unanswered(&self, in_doubt: bool, heard: Option<Time>, error: &str) {
+        self.end(in_doubt, false, heard, error).await;
+    }
+
+    /// The sidecar answered, and knows nothing of the backup.
+    pub(super) async fn not_found(&self, heard: Option<Time>, error: &str) {
+        self.end(true, true, heard, error).await;
+    }
+
+    async fn end(&self, in_doubt: bool, not_found: bool, heard: Option<Time>, error: &str) {
+        let key = self.effect.key.clone();
+        let (job, call, attempt, serial) = (key.job, key.call, key.attempt, key.serial);
+        let (epoch, error) = (key.epoch, error.into());
+        let event = match call {
+            Call::Summary(pod) => SummaryFailed { job, pod, attempt, epoch, error }.into(),
+            Call::Start(_) | Call::Resume(_) => {
+                NodeUnanswered { job, call, attempt, serial, epoch, in_doubt, not_found, heard, error }.into()
+            }
+        };
+        self.found(vec![event]).await;
+    }
+
+    /// A start that was not sent is open again at once; a resumed call or a summary needs no word.
+    async fn stopped_before_sending(&self) {
+        if matches!(self.effect.key.call, Call::Start(_)) {
+            self.unanswered(false, None, "stopped before it was sent").await;
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! The operator: the only file that knows the order of the arrows. It wakes for what happens, hands it to the engine, and
+//! carries out what the engine commands.
+
+mod appends;
+mod health;
+mod metrics;
+mod obstacles;
+mod snapshots;
+mod start;
+mod witness;
+
+pub use start::{Error, Settings, run};
+
+use crate::effects::{Report, Runner};
+use crate::lease::Candidate;
+use crate::log::checkpoint::Signer;
+use crate::log::{Follow, Item, Link, Log, Skew, Stored, Witness};
+use crate::observe::Sight;
+use crate::publish::Publisher;
+use crate::runtime;
+use appends::{Appends, Ended};
+use futures::FutureExt as _;
+use health::Health;
+use metrics::Metrics;
+use obstacles::Obstacle;
+use snapshots::Photographer;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use stheno_decide::engine::{Append, Command, Engine, Role};
+use stheno_events::{Aggregate, DcKey, Digest, Event, Fact, Time, operator};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use witness::{Keeper, Written};
+
+/// What is ready at once is taken in one turn, up to this much.
+const TURN: usize = 512;
+/// The longest sleep: wall clocks can be set, and time that passed while the machine slept is not counted by timers.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// After a term that ended without our will, before standing again.
+const STAND_AGAIN: Duration = Duration::from_secs(4);
+/// How long the end may take: claims in flight, calls that are out, what is to be published.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The operator's parts, and what is under way.
+struct Operator {
+    engine: Engine,
+    log: Log,
+    by: Arc<str>,
+    identity: Arc<str>,
+    health: Health,
+    metrics: Arc<Metrics>,
+    appends: Appends,
+    runner: Runner,
+    candidate: Candidate,
+    keeper: Keeper,
+    photographer: Photographer,
+    signer: Option<Signer>,
+    publisher: Publisher,
+    published: mpsc::UnboundedReceiver<(DcKey, Event)>,
+    /// None once reading failed for good, or the process ends.
+    follow: Option<Follow>,
+    /// Watches are started when the log has been read: what they show is compared with it.
+    watches: Watches,
+    /// What the fold is compared with when it gets there.
+    expected: Option<Witness>,
+    link: watch::Receiver<Link>,
+    skew: watch::Receiver<Skew>,
+    obstacles: BTreeMap<Obstacle, Arc<str>>,
+    /// The time that the engine was last given.
+    polled: Time,
+    shutdown: CancellationToken,
+    /// When the end may take no longer; set once it has begun.
+    ending: Option<Instant>,
+    over: bool,
+    /// The part that ended by a defect.
+    failed: Option<&'static str>,
+}
+
+/// The watches of the API server.
+enum Watches {
+    /// Started by this, with the highest resourceVersion that the log holds.
+    Waiting(Box<dyn FnOnce(Option<u64>) -> mpsc::Receiver<Sight> + Send>),
+    Running(mpsc::Receiver<Sight>),
+    Ended,
+}
+
+impl Operator {
+    /// Runs until the end that `shutdown` asks for.
+    async fn run(&mut self) {
+        self.health_of_log();
+        self.clock();
+        self.engine.lease(self.candidate.holds());
+        while !self.over {
+            self.act();
+            if self.over {
+                break;
+            }
+            let wake = self.wake();
+            tokio::select! {
+                () = self.shutdown.cancelled(), if self.ending.is_none() => self.end(),
+                held = self.candidate.changed() => match held {
+                    Some(held) => self.engine.lease(held && self.ending.is_none()),
+                    None => self.fail("the election"),
+                },
+                item = follow(&mut self.follow) => self.read(item),
+                ended = self.appends.next() => self.appended(ended),
+                report = self.runner.next() => self.reported(report),
+                sight = sights(&mut self.watches) => self.sighted(sight),
+                published = self.published.recv() => match published {
+                    Some((key, event)) => self.engine.published(&key, event),
+                    None => self.fail("publishing"),
+                },
+                written = self.keeper.next() => match written {
+                    Some(written) => self.witnessed(written),
+                    None => self.fail("keeping the witness"),
+                },
+                changed = self.link.changed() => match changed {
+                    Ok(()) => self.health_of_log(),
+                    Err(_) => self.fail("the connection to NATS"),
+                },
+                changed = self.skew.changed() => match changed {
+                    Ok(()) => self.clock(),
+                    Err(_) => self.fail("comparing the clocks"),
+                },
+                () = sleep_until(wake) => self.woken(),
+            }
+        }
+        self.health.lead(None);
+        self.publisher.suspend();
+    }
+
+    /// Asks the engine what is to be done, and does it.
+    fn act(&mut self) {
+        self.polled = runtime::wall();
+        let commands = self.engine.poll(self.polled, runtime::boot_ms(), &mut runtime::new_id);
+        for command in commands {
+            match command {
+                Command::Append(append) => self.appends.push(self.signed(append)),
+                Command::Start(effect) => {
+                    self.metrics.started(&effect.key.call);
+                    self.runner.start(effect);
+                }
+                Command::Stop(key) => self.runner.stop(&key),
+                Command::Publish { dc, touched } => {
+                    if self.engine.leads() {
+                        self.publisher.publish(self.engine.world(), &dc, &touched);
+                    }
+                }
+                Command::PublishAll => self.publisher.publish_all(self.engine.world()),
+                Command::Witness { epoch, .. } => {
+                    // The world may have gone on since: what is vouched for is what it is now.
+                    let world = self.engine.world();
+                    let root = witness::root(world);
+                    self.keeper.keep(Witness::of(self.log.identity(), world.position, root, epoch));
+                }
+                Command::Released => self.released(),
+            }
+        }
+        self.show();
+    }
+
+    /// Checkpoints carry a signature where there is a key.
+    fn signed(&self, mut append: Append) -> Append {
+        if let Some(signer) = &self.signer {
+            for fact in &mut append.envelope.events {
+                if let Fact::Known(Event::Operator(operator::Event::Checkpoint(checkpoint))) = fact {
+                    checkpoint.signature = Some(signer.sign(checkpoint.sequence, &checkpoint.root));
+                }
+            }
+        }
+        append
+    }
+
+    /// The term is over: the Lease goes back.
+    fn released(&mut self) {
+        self.keeper.drop_waiting();
+        self.publisher.suspend();
+        if self.ending.is_some() {
+            self.over = true;
+        } else {
+            self.candidate.release(STAND_AGAIN);
+        }
+    }
+
+    fn show(&mut self) {
+        let world = self.engine.world();
+        let leader = match self.engine.role() {
+            Role::Leading { epoch, .. } => Some((self.identity.to_string(), epoch.0)),
+            Role::Following => None,
+        };
+        self.metrics.leading.set(i64::from(leader.is_some()));
+        self.metrics.epoch.set(i64::try_from(world.operator.epoch.0).unwrap_or(i64::MAX));
+        self.metrics.position.set(i64::try_from(world.position).unwrap_or(i64::MAX));
+        self.metrics.running.set(i64::try_from(self.runner.running()).unwrap_or(i64::MAX));
+        if leader.is_some() {
+            self.photographer.consider(world);
+        }
+        let hindered = (world.operator.api_backwards.as_deref().map(|text| ("WentBackwards", text.to_owned())))
+            .or_else(|| {
+                let (kind, reason) = world.operator.unobservable.first_key_value()?;
+                Some(("Unobservable", format!("{}: {reason}", kind.as_str())))
+            });
+        match hindered {
+            Some((reason, message)) => self.health.set(health::OBSERVABLE, false, reason, &message),
+            None => self.health.set(health::OBSERVABLE, true, "Listed", "Every kind can be listed."),
+        }
+        self.health.lead(leader);
+        self.health.speak(self.candidate.holds());
+    }
+
+    /// When to wake though nothing happens.
+    fn wake(&self) -> Instant {
+        let now = Instant::now();
+        // A moment that the engine has been shown and that still stands waits for something to happen.
+        let shown = self.engine.world().at.map_or(self.polled, |at| at.max(self.polled));
+        let left = self.engine.wake().filter(|due| *due > shown).map(|due| due - runtime::wall());
+        let left = left.map_or(LONGEST_SLEEP, |left| left.to_std().unwrap_or_default().min(LONGEST_SLEEP));
+        let due = now + left;
+        self.ending.map_or(due, |end| end.min(due))
+    }
+
+    fn woken(&mut self) {
+        if self.ending.is_some_and(|end| Instant::now() >= end) {
+            tracing::warn!("ending with calls under way: the next leader finds out what became of them");
+            self.over = true;
+        }
+    }
+
+    /// A part that never ends has ended, by a defect: nothing can be relied on, and the next process begins anew.
+    fn fail(&mut self, part: &'static str) {
+        self.failed = Some(part);
+        self.runner.stop_all();
+        self.over = true;
+    }
+
+    /// Begins the end: nothing new is seen or started; what is under way reaches a recorded point.
+    fn end(&mut self) {
+        self.ending = Some(Instant::now() + GRACE);
+        self.watches = Watches::Ended;
+        self.engine.finish();
+        if !self.obstacles.is_empty() {
+            // Nothing may be appended, so there is no orderly end of the term to wait for.
+            self.runner.stop_all();
+            self.over = true;
+        }
+    }
+
+    /// Takes what the log delivers, as much as is there.
+    fn read(&mut self, mut item: Option<Result<Item, crate::log::follow::Error>>) {
+        for _ in 0..TURN {
+            match item {
+                Some(Ok(Item::Message(message))) => self.delivered(&message),
+                Some(Ok(Item::Foreign(foreign))) => {
+                    tracing::warn!(sequence = foreign.sequence, subject = foreign.subject, "a message is none of ours");
+                }
+                Some(Ok(Item::CaughtUp(sequence))) => {
+                    tracing::info!(sequence, "the log was read");
+                    self.engine.caught_up();
+                    self.health.caught_up();
+                    let frozen = self.engine.world().datacenters.iter().find(|(_, dc)| dc.frozen.is_some());
+                    if let Some(key) = frozen.map(|(key, _)| key.clone()) {
+                        self.frozen(&key);
+                    }
+                    self.watch();
+                }
+                Some(Err(error)) => {
+                    self.follow = None;
+                    return self.distrust(error.to_string());
+                }
+                None => {
+                    self.follow = None;
+                    return;
+                }
+            }
+            let Some(more) = self.follow.as_mut().and_then(|follow| follow.next().now_or_never()) else { return };
+            item = more;
+        }
+    }
+
+    fn delivered(&mut self, message: &Stored) {
+        let digest = Digest::of(&message.payload);
+        let own = match (&message.envelope, self.engine.role()) {
+            (Ok(envelope), Role::Leading { epoch, .. }) => envelope.by == self.by && envelope.epoch == *epoch,
+            (Ok(_) | Err(_), _) => false,
+        };
+        self.engine.delivered(message.sequence, &message.aggregate, digest, message.envelope.as_ref());
+        self.metrics.folded.inc();
+        let world = self.engine.world();
+        if self.expected.as_ref().is_some_and(|expected| expected.last_sequence == message.sequence)
+            && let Some(expected) = self.expected.take()
+        {
+            let integrity = expected.judge_root(&witness::root(world));
+            if integrity != crate::log::Integrity::Ok {
+                return self.distrust(witness::fault(integrity));
+            }
+        }
+        if self.engine.leads() {
+            self.publisher.folded(world, &message.aggregate);
+            if let (true, Ok(envelope)) = (own, &message.envelope) {
+                self.publisher.announce(world, envelope);
+            }
+        }
+        if let Aggregate::Datacenter(key) = &message.aggregate {
+            self.frozen(key);
+        }
+    }
+
+    /// The log is whole in memory: from here on the API server is watched.
+    fn watch(&mut self) {
+        let highest = crate::observe::highest(self.engine.world());
+        self.watches = match std::mem::replace(&mut self.watches, Watches::Ended) {
+            Watches::Waiting(start) if self.ending.is_none() => Watches::Running(start(highest)),
+            Watches::Waiting(_) | Watches::Ended => Watches::Ended,
+            Watches::Running(sights) => Watches::Running(sights),
+        };
+    }
+
+    fn appended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Certain { aggregate, id, appended, refused } => {
+                match refused {
+                    Some(error) => self.health.set(health::LOG_WRITABLE, false, "Refused", &error),
+                    None => self.health.set(health::LOG_WRITABLE, true, "Accepted", "The log takes what is written."),
+                }
+                self.engine.appended(&aggregate, &id, appended);
+            }
+            Ended::Lost(error) => self.distrust(error),
+            Ended::Cancelled => {}
+        }
+    }
+
+    fn reported(&mut self, report: Report) {
+        match report {
+            Report::Facts { key, dc, events } => self.engine.outcome(&key, &dc, events),
+            Report::Ended(key) => self.engine.finished(&key),
+        }
+    }
+
+    /// Takes what the watches show, as much as is there.
+    fn sighted(&mut self, mut sight: Option<Sight>) {
+        for _ in 0..TURN {
+            let Some(seen) = sight else {
+                self.watches = Watches::Ended;
+                return self.fail("watching the API server");
+            };
+            if self.engine.leads() {
+                self.publisher.sighted(self.engine.world(), &seen);
+            }
+            seen.apply(&mut self.engine);
+            let Watches::Running(sights) = &mut self.watches else { return };
+            match sights.try_recv() {
+                Ok(more) => sight = Some(more),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn witnessed(&mut self, written: Written) {
+        match written {
+            Written::Holds(epoch) => self.engine.witnessed(epoch),
+            Written::Fault(fault) => self.distrust(fault),
+        }
+    }
+}
+
+async fn follow(reader: &mut Option<Follow>) -> Option<Result<Item, crate::log::follow::Error>> {
+    match reader {
+        Some(reader) => reader.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sights(watches: &mut Watches) -> Option<Sight> {
+    match watches {
+        Watches::Running(sights) => sights.recv().await,
+        Watches::Waiting(_) | Watches::Ended => std::future::pending().await,
+    }
+}

@@ -1,0 +1,363 @@
+//! The worker: what waits to be written, in which order and when. It knows neither the world nor what statuses mean.
+
+use super::Order;
+use super::desired::{Desired, Job};
+use super::note::Note;
+use super::write::{Trouble, Writer, trouble};
+use crate::observe::{Mirror, StatusDigest};
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::FuturesUnordered;
+use kube::Client;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use stheno_events::{DcKey, Event, Uid};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// Writes at one time.
+const CONCURRENCY: usize = 16;
+/// Progress of a job is shown at most this often, and
+const PROGRESS_EVERY: Duration = Duration::from_secs(30);
+/// the ends of its nodes this often: a hundred nodes that end together are a few writes.
+const NODES_EVERY: Duration = Duration::from_secs(1);
+/// A conflict that no sight explains is read up after this.
+const REREAD: Duration = Duration::from_secs(10);
+/// The longest wait between two tries.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Kubernetes Events that wait; beyond that the oldest are dropped: they are news, not records.
+const NOTES: usize = 1_000;
+/// Tries of one Kubernetes Event.
+const NOTE_TRIES: u32 = 5;
+
+/// An object that is written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Job(Uid),
+    Backup(DcKey, Arc<str>),
+}
+
+/// One object and what is to become of it.
+#[derive(Debug)]
+struct Slot {
+    /// The newest state that is wanted and may not stand there yet.
+    desired: Option<Arc<Desired>>,
+    flying: bool,
+    /// No try before.
+    not_before: Option<Instant>,
+    /// After a conflict: the version that was in the way.
+    conflict: Option<Arc<str>>,
+    failures: u32,
+    /// What was last written of a job that still runs.
+    shown: Option<Shown>,
+}
+
+/// What people see of a job, and since when.
+#[derive(Debug, Clone)]
+struct Shown {
+    at: Instant,
+    stage: &'static str,
+    nodes: Option<StatusDigest>,
+}
+
+/// A write that has ended.
+enum Landed {
+    Object { key: Key, desired: Arc<Desired>, version: Option<Arc<str>>, result: Result<(), Trouble> },
+    Note { note: Box<Note>, result: Result<(), Trouble> },
+}
+
+/// The worker.
+pub(super) struct Worker {
+    writer: Writer,
+    slots: BTreeMap<Key, Slot>,
+    notes: VecDeque<Note>,
+    flights: FuturesUnordered<BoxFuture<'static, Landed>>,
+    /// The API server is away: until when nothing is tried, and how often it was in vain.
+    away: Option<(Instant, u32)>,
+    /// The trouble that was last told: one line a change.
+    told: Option<Trouble>,
+}
+
+impl Worker {
+    pub(super) fn new(client: Client, mirror: Mirror, facts: mpsc::UnboundedSender<(DcKey, Event)>) -> Self {
+        Self {
+            writer: Writer { client, mirror, facts },
+            slots: BTreeMap::new(),
+            notes: VecDeque::new(),
+            flights: FuturesUnordered::new(),
+            away: None,
+            told: None,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>, stop: CancellationToken) {
+        let mirror = self.writer.mirror.clone();
+        loop {
+            let next = self.launch(Instant::now());
+            let wake = async {
+                match next {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(landed) = self.flights.next() => self.landed(landed, Instant::now()),
+                order = orders.recv() => match order {
+                    Some(order) => self.order(order),
+                    None => break,
+                },
+                () = mirror.changed() => {}
+                () = wake => {}
+            }
+        }
+        while let Some(landed) = self.flights.next().await {
+            self.landed(landed, Instant::now());
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Write(desired) => {
+                let key = match &*desired {
+                    Desired::Job(job) => Key::Job(job.uid.clone()),
+                    Desired::Backup(backup) => Key::Backup(backup.dc.clone(), backup.name.clone()),
+                };
+                if stands(&self.writer.mirror, &desired) {
+                    // The newest state stands there already: nothing older may follow it.
+                    if let Some(slot) = self.slots.get_mut(&key) {
+                        slot.desired = None;
+                        self.tidy(&key, &desired);
+                    }
+                    return;
+                }
+                let slot = self.slots.entry(key).or_insert_with(Slot::new);
+                slot.desired = Some(Arc::from(desired));
+            }
+            Order::Announce(notes) => {
+                self.notes.extend(notes);
+                let excess = self.notes.len().saturating_sub(NOTES);
+                if excess > 0 {
+                    self.notes.drain(..excess);
+                    tracing::warn!(dropped = excess, "too many Kubernetes Events wait: the oldest are dropped");
+                }
+            }
+            Order::Suspend => {
+                self.notes.clear();
+                self.slots.retain(|_, slot| {
+                    slot.desired = None;
+                    slot.flying
+                });
+            }
+        }
+    }
+
+    /// Starts what may be written now. Returns when the next one may.
+    fn launch(&mut self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        let mut later = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
+        let mut room = CONCURRENCY.saturating_sub(self.flights.len());
+        if let Some((until, _)) = self.away {
+            if now < until {
+                return Some(until);
+            }
+            // One write finds out whether it is back.
+            room = usize::from(self.flights.is_empty());
+        }
+        let mut done = Vec::new();
+        for (key, slot) in &mut self.slots {
+            if room == 0 {
+                break;
+            }
+            let Some(desired) = slot.desired.clone().filter(|_| !slot.flying) else { continue };
+            let version = version(&self.writer.mirror, &desired);
+            let mut refresh = false;
+            let mut due = slot.not_before;
+            if let Some(conflict) = &slot.conflict {
+                // A newer sight explains a conflict; without one the object is read when the wait is over.
+                if version.as_ref() == Some(conflict) {
+                    refresh = true;
+                } else {
+                    due = None;
+                }
+            }
+            if let Desired::Job(job) = &*desired {
+                due = due.max(slot.shown.as_ref().and_then(|shown| shown.next(job)));
+            }
+            if let Some(at) = due.filter(|at| now < *at) {
+                later(at);
+                continue;
+            }
+            if !refresh && stands(&self.writer.mirror, &desired) {
+                slot.desired = None;
+                done.push((key.clone(), desired));
+                continue;
+            }
+            slot.flying = true;
+            room -= 1;
+            let (writer, key) = (self.writer.clone(), key.clone());
+            self.flights.push(
+                async move {
+                    let result = writer.write(&desired, refresh).await;
+                    Landed::Object { key, desired, version, result }
+                }
+                .boxed(),
+            );
+        }
+        for (key, desired) in done {
+            self.tidy(&key, &desired);
+        }
+        while room > 0 {
+            let Some(note) = self.notes.pop_front() else { break };
+            room -= 1;
+            let client = self.writer.client.clone();
+            self.flights.push(
+                async move {
+                    let result = note.write(client).await.map_err(|error| trouble("Event", error));
+                    Landed::Note { note: Box::new(note), result }
+                }
+                .boxed(),
+            );
+        }
+        next
+    }
+
+    fn landed(&mut self, landed: Landed, now: Instant) {
+        match landed {
+            Landed::Object { key, desired, version, result } => self.object(key, &desired, version, result, now),
+            Landed::Note { mut note, result } => {
+                self.heard(result.as_ref().err(), now);
+                note.failures += 1;
+                let again = match result {
+                    Ok(()) | Err(Trouble::Gone | Trouble::Conflict | Trouble::Refused(_)) => false,
+                    Err(Trouble::Away(_)) => note.failures < NOTE_TRIES,
+                };
+                if again {
+                    self.notes.push_front(*note);
+                }
+            }
+        }
+    }
+
+    fn object(
+        &mut self,
+        key: Key,
+        desired: &Arc<Desired>,
+        version: Option<Arc<str>>,
+        result: Result<(), Trouble>,
+        now: Instant,
+    ) {
+        self.heard(result.as_ref().err(), now);
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        slot.flying = false;
+        let newest = slot.desired.as_ref().is_some_and(|newest| Arc::ptr_eq(newest, desired));
+        slot.conflict = None;
+        match result {
+            Ok(()) => {
+                slot.failures = 0;
+                slot.not_before = None;
+                if let Desired::Job(job) = &**desired {
+                    slot.shown = Some(Shown { at: now, stage: job.stage, nodes: job.nodes });
+                }
+                if newest {
+                    slot.desired = None;
+                }
+            }
+            Err(Trouble::Gone) => slot.desired = None,
+            Err(Trouble::Conflict) => {
+                slot.conflict = version.or_else(|| Some("".into()));
+                slot.not_before = Some(now + REREAD);
+            }
+            Err(Trouble::Refused(_) | Trouble::Away(_)) => {
+                slot.failures += 1;
+                slot.not_before = Some(now + backoff(slot.failures));
+            }
+        }
+        self.tidy(&key, desired);
+    }
+
+    /// Forgets an object about which nothing is left to remember.
+    fn tidy(&mut self, key: &Key, desired: &Desired) {
+        let over = match desired {
+            Desired::Job(job) => job.stage == "ended",
+            Desired::Backup(_) => true,
+        };
+        let idle = self.slots.get(key).is_some_and(|slot| slot.desired.is_none() && !slot.flying);
+        if idle && (over || self.slots.get(key).is_some_and(|slot| slot.shown.is_none())) {
+            self.slots.remove(key);
+        }
+    }
+
+    /// How the API server is: told once at each change.
+    fn heard(&mut self, trouble: Option<&Trouble>, now: Instant) {
+        match trouble {
+            Some(Trouble::Away(text)) => {
+                let failures = self.away.map_or(0, |(_, failures)| failures) + 1;
+                self.away = Some((now + backoff(failures), failures));
+                if !matches!(self.told, Some(Trouble::Away(_))) {
+                    tracing::warn!("the API server takes no writes, they are tried again: {text}");
+                    self.told = trouble.cloned();
+                }
+            }
+            Some(refused @ Trouble::Refused(text)) => {
+                self.away = None;
+                if self.told.as_ref() != Some(refused) {
+                    tracing::warn!("a write was refused, it is tried again: {text}");
+                    self.told = trouble.cloned();
+                }
+            }
+            Some(Trouble::Conflict | Trouble::Gone) => self.away = None,
+            None => {
+                self.away = None;
+                if self.told.take().is_some() {
+                    tracing::info!("the API server takes writes again");
+                }
+            }
+        }
+    }
+}
+
+impl Slot {
+    const fn new() -> Self {
+        Self { desired: None, flying: false, not_before: None, conflict: None, failures: 0, shown: None }
+    }
+}
+
+impl Shown {
+    /// From when a newer state of the job is shown.
+    fn next(&self, job: &Job) -> Option<Instant> {
+        if self.stage != job.stage {
+            return None;
+        }
+        Some(self.at + if self.nodes == job.nodes { PROGRESS_EVERY } else { NODES_EVERY })
+    }
+}
+
+/// 1, 2, 4 … 60 s.
+fn backoff(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(LONGEST)
+}
+
+/// The version of an object as it was last seen.
+fn version(mirror: &Mirror, desired: &Desired) -> Option<Arc<str>> {
+    let uid = match desired {
+        Desired::Job(job) => Some(&job.uid),
+        Desired::Backup(backup) => backup.uid.as_ref(),
+    };
+    mirror.get(uid?).map(|copy| copy.resource_version)
+}
+
+/// Whether nothing is to be written: it stands there, or the object is not there at all.
+fn stands(mirror: &Mirror, desired: &Desired) -> bool {
+    match desired {
+        Desired::Job(job) => mirror.get(&job.uid).is_none_or(|copy| {
+            (job.status.is_none() || copy.status == job.digest) && (job.owner.is_none() || copy.owned)
+        }),
+        Desired::Backup(backup) => {
+            backup.uid.as_ref().is_some_and(|uid| mirror.get(uid).is_none_or(|copy| copy.status == backup.digest))
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The writes themselves: one object from what lies there to what should. Each carries what it rests on.
+
+use super::MANAGER;
+use super::desired::{Backup, Desired, Job};
+use crate::observe::{Copy, Mirror, StatusDigest, chain};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+use stheno_crds::{CassandraDatacenter, MedusaBackup, MedusaBackupJob};
+use stheno_events::backup::ObjectCreated;
+use stheno_events::observed::ObjectKind;
+use stheno_events::{DcKey, Event, Uid};
+use stheno_projections::status::OPERATION_LABEL;
+use tokio::sync::mpsc;
+
+/// A write without an answer is given up after this; the next sight tells what became of it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why an object is not as it should be after a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// It changed since it was seen.
+    Conflict,
+    /// It is there no more.
+    Gone,
+    /// The API server refuses it: what, in one sentence.
+    Refused(String),
+    /// The API server is away.
+    Away(String),
+}
+
+/// Who writes.
+#[derive(Clone)]
+pub(super) struct Writer {
+    pub(super) client: Client,
+    pub(super) mirror: Mirror,
+    pub(super) facts: mpsc::UnboundedSender<(DcKey, Event)>,
+}
+
+impl Writer {
+    /// Makes an object what it should be. With `refresh` it is read first: a conflict was not explained by a sight.
+    pub(super) async fn write(&self, desired: &Desired, refresh: bool) -> Result<(), Trouble> {
+        match desired {
+            Desired::Job(job) => self.job(job, refresh).await,
+            Desired::Backup(backup) => self.backup(backup, refresh).await,
+        }
+    }
+
+    async fn job(&self, job: &Job, refresh: bool) -> Result<(), Trouble> {
+        let api: Api<MedusaBackupJob> = Api::namespaced(self.client.clone(), &job.namespace);
+        if refresh {
+            self.read(&api, ObjectKind::MedusaBackupJob, &job.name, &job.uid).await?;
+        }
+        let copy = self.mirror.get(&job.uid).ok_or(Trouble::Gone)?;
+        if let Some(status) = job.status.as_ref().filter(|_| copy.status != job.digest) {
+            self.show(&api, &job.uid, &copy, status, job.digest).await?;
+        }
+        let copy = self.mirror.get(&job.uid).ok_or(Trouble::Gone)?;
+        if let Some(owner) = job.owner.as_ref().filter(|_| !copy.owned) {
+            let reference = json!({
+                "apiVersion": CassandraDatacenter::api_version(&()),
+                "kind": CassandraDatacenter::kind(&()),
+                "name": owner.name,
+                "uid": owner.uid,
+            });
+            let patch = json!({ "metadata": { "ownerReferences": [reference] } });
+            self.apply(&api, &job.uid, &copy, patch, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn backup(&self, backup: &Backup, refresh: bool) -> Result<(), Trouble> {
+        let api: Api<MedusaBackup> = Api::namespaced(self.client.clone(), &backup.dc.namespace);
+        let uid = match &backup.uid {
+            Some(uid) => uid.clone(),
+            None => match self.create(&api, backup).await? {
+                Some(uid) => uid,
+                None => return Ok(()),
+            },
+        };
+        if refresh {
+            self.read(&api, ObjectKind::MedusaBackup, &backup.name, &uid).await?;
+        }
+        let copy = self.mirror.get(&uid).ok_or(Trouble::Gone)?;
+        if let Some(status) = backup.object.status.as_ref().filter(|_| copy.status != backup.digest) {
+            self.show(&api, &uid, &copy, status, backup.digest).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates a MedusaBackup, or finds the one of that name. Returns its UID when it is ours.
+    async fn create(&self, api: &Api<MedusaBackup>, backup: &Backup) -> Result<Option<Uid>, Trouble> {
+        let kind = ObjectKind::MedusaBackup;
+        let mut object = backup.object.clone();
+        // The API server drops the status of a create; it follows by itself.
+        object.status = None;
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let (found, foreign) = match answer(kind, api.create(&params, &object)).await {
+            Ok(created) => (created, false),
+            Err(Trouble::Conflict) => {
+                let found = answer(kind, api.get(&backup.name)).await.map_err(|trouble| match trouble {
+                    // Deleted in between: it is created at the next try.
+                    Trouble::Gone => Trouble::Conflict,
+                    trouble @ (Trouble::Conflict | Trouble::Refused(_) | Trouble::Away(_)) => trouble,
+                })?;
+                let foreign = found.labels().get(OPERATION_LABEL).map(String::as_str) != Some(backup.job.as_str());
+                (found, foreign)
+            }
+            Err(trouble) => return Err(trouble),
+        };
+        let uid = self.keep(kind, &found);
+        let Some(uid) = uid else { return Err(Trouble::Refused("the answer to a create has no UID".to_owned())) };
+        let fact = ObjectCreated { job: backup.job.clone(), uid: uid.clone(), foreign };
+        // Nobody receives when the process ends: the successor finds the object by its label.
+        let _ = self.facts.send((backup.dc.clone(), fact.into()));
+        Ok((!foreign).then_some(uid))
+    }
+
+    /// Reads an object anew; another one of its name is not it.
+    async fn read<K>(&self, api: &Api<K>, kind: ObjectKind, name: &str, uid: &Uid) -> Result<(), Trouble>
+    where
+        K: Published,
+    {
+        match answer(kind, api.get(name)).await {
+            Ok(found) if found.uid().as_deref() == Some(uid.as_str()) => {
+                self.keep(kind, &found);
+                Ok(())
+            }
+            Ok(_) | Err(Trouble::Gone) => {
+                self.mirror.remove(uid);
+                Err(Trouble::Gone)
+            }
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// Writes a status: ours is applied, and what others left in its fields is taken out.
+    async fn show<K, S>(
+        &self,
+        api: &Api<K>,
+        uid: &Uid,
+        copy: &Copy,
+        status: &S,
+        digest: Option<StatusDigest>,
+    ) -> Result<(), Trouble>
+    where
+        K: Published,
+        S: Serialize,
+    {
+        let mut status = serde_json::to_value(status)
+            .map_err(|error| Trouble::Refused(format!("a status has no JSON form: {error}")))?;
+        self.apply(api, uid, copy, json!({ "status": status }), true).await?;
+        // Server-side apply leaves fields that we do not say, where another program once wrote them.
+        let Some(copy) = self.mirror.get(uid).filter(|copy| copy.status != digest) else { return Ok(()) };
+        for field in K::STATUS.iter().filter(|field| status.get(**field).is_none()).collect::<Vec<_>>() {
+            status[*field] = Value::Null;
+        }
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(pinned::<K>(uid, &copy, json!({ "status": status })));
+        self.written(uid, copy.kind, api.patch_status(&copy.name, &params, &patch)).await
+    }
+
+    /// Server-side apply of `patch` onto the object that `copy` tells of, and no other version of it.
+    async fn apply<K>(&self, api: &Api<K>, uid: &Uid, copy: &Copy, patch: Value, status: bool) -> Result<(), Trouble>
+    where
+        K: Published,
+    {
+        let params = PatchParams::apply(MANAGER).force();
+        let patch = Patch::Apply(pinned::<K>(uid, copy, patch));
+        if status {
+            self.written(uid, copy.kind, api.patch_status(&copy.name, &params, &patch)).await
+        } else {
+            self.written(uid, copy.kind, api.patch(&copy.name, &params, &patch)).await
+        }
+    }
+
+    /// Waits for a write of the object with this UID.
+    async fn written<K: Published>(
+        &self,
+        uid: &Uid,
+        kind: ObjectKind,
+        request: impl Future<Output = Result<K, kube::Error>>,
+    ) -> Result<(), Trouble> {
+        match answer(kind, request).await {
+            Ok(object) => {
+                self.keep(kind, &object);
+                Ok(())
+            }
+            Err(Trouble::Gone) => {
+                self.mirror.remove(uid);
+                Err(Trouble::Gone)
+            }
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// What the API server answered is what lies there, until a newer sight.
+    fn keep<K: Published>(&self, kind: ObjectKind, object: &K) -> Option<Uid> {
+        let uid = Uid::from(object.meta().uid.as_deref()?);
+        let copy = Copy {
+            kind,
+            namespace: object.namespace().unwrap_or_default().into(),
+            name: object.name_any().into(),
+            resource_version: Arc::from(object.meta().resource_version.as_deref()?),
+            status: object.status_digest(),
+            owned: !object.owner_references().is_empty(),
+        };
+        self.mirror.put(&uid, copy);
+        Some(uid)
+    }
+}
+
+/// A patch that names what it rests on: this object, this version of it.
+fn pinned<K: Published>(uid: &Uid, copy: &Copy, mut patch: Value) -> Value {
+    patch["apiVersion"] = json!(K::api_version(&()));
+    patch["kind"] = json!(K::kind(&()));
+    patch["metadata"]["name"] = json!(copy.name);
+    patch["metadata"]["namespace"] = json!(copy.namespace);
+    patch["metadata"]["uid"] = json!(uid);
+    patch["metadata"]["resourceVersion"] = json!(copy.resource_version);
+    patch
+}
+
+/// The kinds that are published.
+trait Published: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned {
+    /// The fields of the status.
+    const STATUS: &'static [&'static str];
+
+    fn status_digest(&self) -> Option<StatusDigest>;
+}
+
+impl Published for MedusaBackupJob {
+    const STATUS: &'static [&'static str] = &[
+        "startTime",
+        "finishTime",
+        "inProgress",
+        "finished",
+        "failed",
+        "conditions",
+        "observedGeneration",
+        "message",
+        "progress",
+        "nodes",
+    ];
+
+    fn status_digest(&self) -> Option<StatusDigest> {
+        StatusDigest::of(&self.status.clone().unwrap_or_default())
+    }
+}
+
+impl Published for MedusaBackup {
+    const STATUS: &'static [&'static str] = &[
+        "startTime",
+        "finishTime",
+        "totalNodes",
+        "finishedNodes",
+        "nodes",
+        "totalFiles",
+        "totalSize",
+        "status",
+        "conditions",
+    ];
+
+    fn status_digest(&self) -> Option<StatusDigest> {
+        StatusDigest::of(&self.status.clone().unwrap_or_default())
+    }
+}
+
+/// Waits for an answer and says what it means.
+async fn answer<T>(kind: ObjectKind, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Trouble> {
+    match tokio::time::timeout(PATIENCE, request).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(trouble(kind.as_str(), error)),
+        Err(_) => Err(Trouble::Away(format!("no answer within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+/// What an error means.
+pub(super) fn trouble(kind: &str, error: kube::Error) -> Trouble {
+    let kube::Error::Api(status) = error else { return Trouble::Away(chain(&error)) };
+    match status.code {
+        404 => Trouble::Gone,
+        409 => Trouble::Conflict,
+        403 => Trouble::Refused(format!(
+            "the operator may not write objects of kind {kind}: allow it to its service account ({})",
+            status.message
+        )),
+        code @ 400..500 if code != 401 && code != 429 => {
+            Trouble::Refused(format!("an object of kind {kind} is refused: {}", status.message))
+        }
+        _ => Trouble::Away(status.message),
+    }
+}

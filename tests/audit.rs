@@ -1,0 +1,24 @@
+//! The audit tool and the event stream: on messages in memory, on exported files, and on a real nats-server.
+
+#![allow(unreachable_pub, missing_docs, reason = "a test binary has no public interface")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what a test needs may fail the test")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names the case that it means")]
+
+#[path = "audit/archive.rs"]
+mod archive;
+#[path = "audit/bad_input.rs"]
+mod bad_input;
+#[path = "audit/catalogue.rs"]
+mod catalogue;
+#[path = "audit/golden.rs"]
+mod golden;
+#[path = "audit/history.rs"]
+mod history;
+#[path = "audit/nats.rs"]
+mod nats;
+#[path = "audit/process.rs"]
+mod process;
+#[path = "support/story.rs"]
+mod story;
+#[path = "audit/verify.rs"]
+mod verify;

@@ -1,0 +1,226 @@
+//! The same answers from a stream on a real nats-server, and the event stream with its readers.
+
+use crate::story::{Story, audit, dc, events, start, two_backups};
+use std::sync::Arc;
+use std::time::Duration;
+use stheno::audit::{Source, SourceArgs};
+use stheno::log::{Clock, Credentials, Endpoint, Log, Outcome, Patience, Settings};
+use stheno_events::datacenter::Led;
+use stheno_events::{Aggregate, Envelope, Epoch, LogId, Process};
+use stheno_local::testing::nats;
+
+fn clock() -> Clock {
+    Arc::new(start)
+}
+
+/// A log on the server with the messages of a story, appended as the operator appends them.
+pub async fn written(url: &str, story: &Story) -> Log {
+    written_to(Endpoint::External { url: url.to_owned(), credentials: Credentials::None }, story).await
+}
+
+pub async fn written_to(endpoint: Endpoint, story: &Story) -> Log {
+    let settings = Settings {
+        endpoint,
+        stream: "STHENO".into(),
+        cluster: Some(crate::story::CLUSTER.into()),
+        allow_relaxed: true,
+        clock: clock(),
+        patience: Patience::default(),
+    };
+    let log = Log::open(settings).await.unwrap();
+    append(&log, story, 0).await;
+    log
+}
+
+/// Appends the messages of a story from an index on.
+async fn append(log: &Log, story: &Story, from: usize) {
+    let mut heads = std::collections::BTreeMap::<Aggregate, u64>::new();
+    for (sequence, (subject, _, payload)) in (1..).zip(&story.messages) {
+        let (aggregate, process) = Aggregate::parse(&story.log, subject).unwrap();
+        let expected = heads.insert(aggregate.clone(), sequence).unwrap_or(0);
+        if sequence > from as u64 {
+            let id = Envelope::decode(payload).unwrap().id;
+            let outcome = log.append_encoded(&aggregate, process, expected, &id, payload.clone()).await.unwrap();
+            assert_eq!(outcome, Outcome::Committed(sequence));
+        }
+    }
+}
+
+fn args(url: &str) -> SourceArgs {
+    SourceArgs { file: None, nats_url: Some(url.into()), nats_creds: None, stream: "STHENO".into(), data_dir: None }
+}
+
+async fn source(url: &str) -> Source {
+    Source::open(&args(url), clock()).await.unwrap()
+}
+
+/// What the server's clock says is the only difference.
+fn without_stored(text: &str) -> serde_json::Value {
+    let mut value: serde_json::Value = serde_json::from_str(text).unwrap();
+    value.as_array_mut().unwrap().iter_mut().for_each(|row| {
+        row.as_object_mut().unwrap().remove("stored");
+    });
+    value
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_answers_as_memory_does() {
+    let server = nats().await.unwrap();
+    let mut story = two_backups();
+    let led = Led { epoch: Epoch(1), quiet_until: None };
+    story.say(&dc("dc2"), Process::Observed, vec![led.clone().into()]);
+    let elsewhere = Aggregate::Datacenter(stheno_events::DcKey::new("dev", "dc1"));
+    story.say(&elsewhere, Process::Observed, vec![led.into()]);
+    let log = written(&server.url(), &story).await;
+    let (memory, stream) = (story.source(), source(&server.url()).await);
+    for arguments in [
+        &["log"][..],
+        &["log", "--namespace", "prod"],
+        &["log", "--namespace", "prod", "--datacenter", "dc2"],
+        &["log", "--datacenter", "dc1", "--from-sequence", "12"],
+        &["log", "--namespace", "nowhere"],
+        &["show", "job", "prod/nightly-2"],
+        &["show", "pod", "prod/nobody"],
+        &["at", "9"],
+        &["at", "2026-03-01T02:02:00Z", "jobs"],
+        &["at", "9000"],
+        &["at", "2020-01-01"],
+        &["verify"],
+    ] {
+        assert_eq!(audit(&stream, arguments).await, audit(&memory, arguments).await, "{arguments:?}");
+    }
+    let json = &["log", "-o", "json", "--datacenter", "dc1"];
+    let (a, b) = (audit(&stream, json).await.unwrap(), audit(&memory, json).await.unwrap());
+    assert_eq!(without_stored(&a), without_stored(&b));
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.stheno");
+    audit(&stream, &["export", path.to_str().unwrap()]).await.unwrap();
+    let file = Source::file(path).unwrap();
+    assert_eq!(audit(&file, json).await, audit(&stream, json).await, "server times survive the export");
+    assert_eq!(audit(&file, &["verify"]).await, audit(&memory, &["verify"]).await);
+    log.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_that_cannot_be_read() {
+    let server = nats().await.unwrap();
+    written(&server.url(), &Story::new()).await.close().await;
+    let refused = async |args: SourceArgs| {
+        let error = Source::open(&args, clock()).await.err().unwrap();
+        let text = format!("{:#}", anyhow::Error::from(error));
+        assert!(!text.contains('\n'), "{text}");
+        text
+    };
+    let other = SourceArgs { stream: "ORDERS".into(), ..args(&server.url()) };
+    assert_eq!(refused(other).await, "stream ORDERS does not exist on this NATS server");
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let orders = async_nats::jetstream::stream::Config {
+        name: "ORDERS".into(),
+        subjects: vec!["orders.>".into()],
+        ..Default::default()
+    };
+    async_nats::jetstream::new(client).create_stream(orders).await.unwrap();
+    let other = SourceArgs { stream: "ORDERS".into(), ..args(&server.url()) };
+    let text = refused(other).await;
+    assert_eq!(text, "stream ORDERS is not a log of stheno: it does not say of which cluster it is");
+    let nothing = SourceArgs { nats_url: None, data_dir: Some("/nowhere/at/all".into()), ..args("") };
+    assert!(refused(nothing).await.starts_with("there is no log: the data folder /nowhere/at/all does not exist"));
+    let empty = source(&server.url()).await;
+    assert_eq!(audit(&empty, &["at", "1"]).await.unwrap_err(), "the log is empty");
+    assert_eq!(audit(&empty, &["log", "-o", "json"]).await.unwrap(), "[]\n");
+}
+
+/// Reading ends with one sentence when the server goes away in the middle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_goes_away() {
+    let mut server = nats().await.unwrap();
+    let log = written(&server.url(), &two_backups()).await;
+    let stream = source(&server.url()).await;
+    server.kill();
+    let begun = tokio::time::Instant::now();
+    let error = audit(&stream, &["verify"]).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    assert_eq!(error, "NATS went away: nothing came for 20 s behind message 0");
+    drop(log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_follow_with_filters() {
+    let server = nats().await.unwrap();
+    let mut story = two_backups();
+    let before = story.messages.len();
+    let log = written(&server.url(), &story).await;
+    let url = server.url();
+    let out = events::following(&url, &["--datacenter", "dc1", "--type", "backup.completed", "-o", "json"]).await;
+    out.lines(1).await;
+    // The first text lines wait for the widths of the columns, not for ever.
+    let text = events::following(&url, &["--type", "backup.completed", "--from-sequence", "9"]).await;
+    text.lines(1).await;
+    let led = Led { epoch: Epoch(1), quiet_until: None };
+    story.say(&dc("dc2"), Process::Observed, vec![led.into()]);
+    story.asked("nightly-3", 13).started(13).completed(13);
+    append(&log, &story, before).await;
+    let lines = out.lines(2).await;
+    let last: serde_json::Value = serde_json::from_str(&lines[1]).unwrap();
+    assert_eq!(last["objects"][0]["name"], "nightly-3");
+    let lines = text.lines(2).await;
+    assert!(lines[1].contains("job/nightly-3"), "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_reader_resumes() {
+    let server = nats().await.unwrap();
+    let mut story = two_backups();
+    let log = written(&server.url(), &story).await;
+    let stream = source(&server.url()).await;
+    let named = async |arguments: &[&str]| {
+        let arguments = [&["--durable", "billing", "-o", "json"], arguments].concat();
+        events::read(&stream, &arguments).await
+    };
+    let ends = &["--type", "backup.completed,backup.failed"];
+    let sequences = |text: String| {
+        let sequence =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["sequence"].as_u64().unwrap();
+        text.lines().map(sequence).collect::<Vec<_>>()
+    };
+    assert_eq!(sequences(named(ends).await.unwrap()), [9, 17]);
+    assert_eq!(sequences(named(ends).await.unwrap()), [0_u64; 0], "nothing new");
+    let before = story.messages.len();
+    story.asked("nightly-3", 13).started(13).completed(13);
+    append(&log, &story, before).await;
+    // A reader that ends before it is done with what it got: it comes again, at once and in order.
+    let mut broken = log.durable("billing", 1, &stheno::log::Filter::All).await.unwrap();
+    assert_eq!(broken.position(), 17);
+    for _ in 0..3 {
+        broken.next().await.unwrap();
+    }
+    assert_eq!(broken.position(), 20);
+    drop(broken);
+    assert_eq!(sequences(named(ends).await.unwrap()), [24]);
+    assert_eq!(sequences(named(ends).await.unwrap()), [0_u64; 0]);
+
+    let error = named(&["--namespace", "prod"]).await.unwrap_err();
+    assert!(error.starts_with("the durable reader billing reads stheno.v1."), "{error}");
+    let error = events::read(&stream, &["--durable", "a b"]).await.unwrap_err();
+    assert_eq!(error, "\"a b\" is no name for a durable reader: use letters, digits, - and _");
+    let error = events::read(&story.source(), &["--durable", "x"]).await.unwrap_err();
+    assert!(error.starts_with("an exported log does not grow"), "{error}");
+}
+
+/// Another log in the same account is none of this one's.
+#[tokio::test(flavor = "multi_thread")]
+async fn cloud_events_are_such() {
+    let story = two_backups();
+    let text =
+        events::read(&story.source(), &["-o", "cloudevents", "--type", "backup.completed,operator.genesis"]).await;
+    let text = text.unwrap();
+    let all: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    insta::assert_json_snapshot!(all);
+    for event in &all {
+        for name in event.as_object().unwrap().keys() {
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()), "{name}");
+        }
+    }
+    assert_eq!(LogId::of_cluster(crate::story::CLUSTER).as_str(), "cafe0000");
+}

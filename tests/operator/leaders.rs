@@ -1,0 +1,49 @@
+//! Two operators on one log, one of them suspended: the former leader does nothing when it wakes.
+
+use crate::ground::{Ground, until};
+use nix::sys::signal::Signal;
+use std::time::Duration;
+use stheno_rpc::sidecar::node_state::Phase;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_leader_is_succeeded_and_does_nothing_when_it_wakes() {
+    let mut ground = Ground::new("suspended").await;
+    ground.datacenter("dc1", 2, true).await;
+    let mut first = ground.operator();
+    first.leads().await;
+    let mut second = ground.operator();
+    second.says(|status, text| status == 200 && text.starts_with("following")).await;
+    ground.job("nightly").await;
+    until("all are watched", || ground.nodes.iter().all(|node| node.sidecar.count("Watch") == 1)).await;
+
+    first.signal(Signal::SIGSTOP);
+    second.leads().await;
+    ground.job("second").await;
+    until("joined by the successor", || {
+        ground.nodes.iter().all(|node| node.sidecar.calls().iter().any(|call| call.ends_with(" 1 2")))
+    })
+    .await;
+    first.signal(Signal::SIGCONT);
+    first.says(|status, text| status == 200 && text.starts_with("following")).await;
+    ground.list("nightly");
+    for node in &ground.nodes {
+        node.sidecar.phase(Phase::Finished);
+    }
+    ground.list("second");
+    ground.finished("nightly").await;
+    ground.finished("second").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for node in &ground.nodes {
+        let epochs: Vec<_> = node
+            .sidecar
+            .calls()
+            .iter()
+            .filter(|call| call.starts_with("StartBackup"))
+            .filter_map(|call| call.rsplit(' ').next()?.parse::<u64>().ok())
+            .collect();
+        assert!(epochs.is_sorted(), "a call of the former leader after one of its successor: {epochs:?}");
+    }
+    // A graceful end hands over at once.
+    assert_eq!(second.stop().await, Some(0));
+    first.leads().await;
+}

@@ -1,0 +1,203 @@
+//! The false API server: objects with UIDs and resource versions, optimistic writes, a history to watch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use stheno_decide::Observation;
+use stheno_events::observed::{self, BackupJob, BackupType, Gone, Meta, ObjectKind, Pod, Sidecar};
+use stheno_events::{PodName, Uid};
+
+pub(crate) const NAMESPACE: &str = "prod";
+pub(crate) const DC: &str = "dc1";
+
+/// What the status of a job says, as far as the simulation publishes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct JobStatus {
+    pub(crate) started: Option<stheno_events::Time>,
+    pub(crate) finished: Option<stheno_events::Time>,
+    pub(crate) outcome: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Body {
+    Job(BackupJob, JobStatus),
+    Backup(observed::Backup),
+    Datacenter(observed::Datacenter),
+    Pod(Pod),
+}
+
+impl Body {
+    pub(crate) const fn kind(&self) -> ObjectKind {
+        match self {
+            Self::Job(..) => ObjectKind::MedusaBackupJob,
+            Self::Backup(_) => ObjectKind::MedusaBackup,
+            Self::Datacenter(_) => ObjectKind::CassandraDatacenter,
+            Self::Pod(_) => ObjectKind::Pod,
+        }
+    }
+
+    fn meta_mut(&mut self) -> &mut Meta {
+        match self {
+            Self::Job(job, _) => &mut job.meta,
+            Self::Backup(backup) => &mut backup.meta,
+            Self::Datacenter(dc) => &mut dc.meta,
+            Self::Pod(pod) => &mut pod.meta,
+        }
+    }
+
+    pub(crate) const fn meta(&self) -> &Meta {
+        match self {
+            Self::Job(job, _) => &job.meta,
+            Self::Backup(backup) => &backup.meta,
+            Self::Datacenter(dc) => &dc.meta,
+            Self::Pod(pod) => &pod.meta,
+        }
+    }
+
+    pub(crate) fn observation(&self) -> Observation {
+        match self {
+            Self::Job(job, status) => {
+                let adopted = status.started.or(status.finished).map(|_| observed::Adopted {
+                    kind: ObjectKind::MedusaBackupJob,
+                    uid: job.meta.uid.clone(),
+                    started: status.started,
+                    finished: status.finished,
+                    in_progress: Vec::new(),
+                    finished_pods: Vec::new(),
+                    failed_pods: Vec::new(),
+                });
+                Observation::BackupJob(job.clone(), adopted)
+            }
+            Self::Backup(backup) => Observation::Backup(backup.clone()),
+            Self::Datacenter(dc) => Observation::Datacenter(dc.clone()),
+            Self::Pod(pod) => Observation::Pod(pod.clone()),
+        }
+    }
+}
+
+/// A change as a watch shows it.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    Is(Body),
+    Gone(Gone),
+}
+
+#[derive(Default)]
+pub(crate) struct Api {
+    version: u64,
+    next_uid: u64,
+    pub(crate) objects: BTreeMap<Uid, Body>,
+    /// How often a MedusaBackup of a name was created.
+    pub(crate) created: BTreeMap<Arc<str>, u64>,
+}
+
+impl Api {
+    fn meta(&mut self, name: &str, now: stheno_events::Time) -> Meta {
+        self.version += 1;
+        self.next_uid += 1;
+        Meta {
+            uid: format!("uid-{:04}", self.next_uid).into(),
+            name: name.into(),
+            resource_version: self.version.to_string().into(),
+            generation: 1,
+            created: now,
+            deleting: None,
+        }
+    }
+
+    pub(crate) fn datacenter(&mut self, size: i32, now: stheno_events::Time) -> Change {
+        let meta = self.meta(DC, now);
+        self.put(Body::Datacenter(observed::Datacenter {
+            meta,
+            cluster: "test".into(),
+            datacenter_name: None,
+            size,
+            racks: Vec::new(),
+            stopped: false,
+            observed_generation: 1,
+            progress: Some("Ready".into()),
+            conditions: BTreeMap::new(),
+        }))
+    }
+
+    pub(crate) fn pod(&mut self, name: &PodName, ready: bool, now: stheno_events::Time) -> Change {
+        let meta = self.meta(name.as_str(), now);
+        self.put(Body::Pod(Pod {
+            meta,
+            cluster: "test".into(),
+            ip: Some(name.as_str().into()),
+            sidecar: Some(Sidecar { port: 50051, ready }),
+        }))
+    }
+
+    pub(crate) fn job(&mut self, name: &str, now: stheno_events::Time) -> Change {
+        let meta = self.meta(name, now);
+        let job = BackupJob {
+            meta,
+            dc: DC.into(),
+            backup_type: BackupType::Differential,
+            owned: false,
+            annotations: BTreeMap::new(),
+        };
+        self.put(Body::Job(job, JobStatus::default()))
+    }
+
+    /// Creates a MedusaBackup; `None` when the name is taken.
+    pub(crate) fn backup(&mut self, name: &Arc<str>, operation: Uid, now: stheno_events::Time) -> Option<Change> {
+        let taken = |body: &Body| matches!(body, Body::Backup(backup) if backup.meta.name == *name);
+        if self.objects.values().any(taken) {
+            return None;
+        }
+        *self.created.entry(name.clone()).or_default() += 1;
+        let meta = self.meta(name, now);
+        let operation = Some(operation);
+        Some(self.put(Body::Backup(observed::Backup {
+            meta,
+            dc: DC.into(),
+            backup_type: BackupType::Differential,
+            operation,
+        })))
+    }
+
+    fn put(&mut self, body: Body) -> Change {
+        self.objects.insert(body.meta().uid.clone(), body.clone());
+        Change::Is(body)
+    }
+
+    /// Writes a job's status; `None` when the version is stale or the object gone.
+    pub(crate) fn status(&mut self, uid: &Uid, version: &str, status: JobStatus) -> Option<Change> {
+        let next = self.version + 1;
+        let body = self.objects.get_mut(uid).filter(|body| *body.meta().resource_version == *version)?;
+        if let Body::Job(_, current) = body {
+            *current = status;
+        }
+        self.version = next;
+        body.meta_mut().resource_version = next.to_string().into();
+        Some(Change::Is(body.clone()))
+    }
+
+    /// Changes a pod's readiness.
+    pub(crate) fn ready(&mut self, name: &PodName, ready: bool) -> Option<Change> {
+        let next = self.version + 1;
+        let body = self.objects.values_mut().find(|body| matches!(body, Body::Pod(pod) if pod.name() == *name))?;
+        if let Body::Pod(pod) = body {
+            pod.sidecar = Some(Sidecar { port: 50051, ready });
+        }
+        self.version = next;
+        body.meta_mut().resource_version = next.to_string().into();
+        Some(Change::Is(body.clone()))
+    }
+
+    pub(crate) fn delete(&mut self, uid: &Uid) -> Option<Change> {
+        let body = self.objects.remove(uid)?;
+        self.version += 1;
+        let (kind, name) = (body.kind(), body.meta().name.clone());
+        Some(Change::Gone(Gone { kind, uid: uid.clone(), name, inferred: false }))
+    }
+
+    pub(crate) fn pod_uid(&self, name: &PodName) -> Option<Uid> {
+        self.objects
+            .values()
+            .find(|body| matches!(body, Body::Pod(pod) if pod.name() == *name))
+            .map(|body| body.meta().uid.clone())
+    }
+}

@@ -1,0 +1,161 @@
+//! What must hold at the end of every run, whatever happened on the way.
+
+use crate::api::Body;
+use crate::sidecar::Kind;
+use crate::sim::{Sim, dc, epochs};
+use std::collections::BTreeMap;
+use stheno::audit::{Entry, verify::Verifier};
+use stheno_events::{Aggregate, Digest, Event, Fact, LogId, Process, Uid, backup};
+use stheno_projections::backup::Stage;
+
+/// What a run came to, without its times.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// Outcome of each job.
+    pub(crate) outcomes: Vec<String>,
+    /// Nodes by how they ended.
+    pub(crate) nodes: BTreeMap<String, String>,
+    /// Names of the MedusaBackup objects.
+    pub(crate) backups: Vec<String>,
+}
+
+pub(crate) fn all(sim: &Sim) -> Result<Ending, String> {
+    if let Some(fault) = sim.faults_found.first() {
+        return Err(fault.clone());
+    }
+    chain(sim)?;
+    verified(sim)?;
+    terminals(sim)?;
+    sidecars(sim)?;
+    folds(sim)?;
+    ending(sim)
+}
+
+/// Each message names the digest of the one before it; time does not run backwards in an aggregate.
+fn chain(sim: &Sim) -> Result<(), String> {
+    let mut heads: BTreeMap<&Aggregate, (Digest, stheno_events::Time)> = BTreeMap::new();
+    for (index, stored) in sim.log.messages.iter().enumerate() {
+        if Digest::of(&stored.payload) != stored.digest {
+            return Err(format!("message {} has another digest", index + 1));
+        }
+        let before = heads.insert(&stored.aggregate, (stored.digest, stored.envelope.at));
+        if before.map(|(digest, _)| digest) != stored.envelope.prev {
+            return Err(format!("message {} does not follow its predecessor", index + 1));
+        }
+        if before.is_some_and(|(_, at)| at > stored.envelope.at) {
+            return Err(format!("message {} goes back in time", index + 1));
+        }
+    }
+    Ok(())
+}
+
+/// `audit verify` finds nothing: what lawful writers write it must not blame, whatever became of them.
+fn verified(sim: &Sim) -> Result<(), String> {
+    let log = LogId::of_cluster("cluster-uid");
+    let mut verifier = Verifier::default();
+    for (sequence, stored) in (1..).zip(&sim.log.messages) {
+        let subject = stored.aggregate.subject(&log, Process::Backup);
+        let entry =
+            Entry::read(&log, sequence, subject, stheno_events::Time::UNIX_EPOCH, stored.payload.clone().into());
+        if !verifier.add(&entry) {
+            break;
+        }
+    }
+    verifier.finish(None).fault.map_or(Ok(()), |fault| Err(fault.to_string()))
+}
+
+/// One terminal event for each job, and nothing about it after that.
+fn terminals(sim: &Sim) -> Result<(), String> {
+    let mut ended: BTreeMap<&Uid, usize> = BTreeMap::new();
+    for (index, stored) in sim.log.messages.iter().enumerate() {
+        for fact in &stored.envelope.events {
+            let Fact::Known(Event::Backup(event)) = fact else { continue };
+            if matches!(event, backup::Event::ObjectCreated(_)) {
+                continue;
+            }
+            if let Some(end) = ended.get(event.job()) {
+                return Err(format!("{} at {} after the terminal event at {}", fact.name(), index + 1, end + 1));
+            }
+            if matches!(event, backup::Event::Completed(_) | backup::Event::Failed(_)) {
+                ended.insert(event.job(), index);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// No overlapping effects: starts come in the order of terms, and a stock sidecar is never asked twice.
+fn sidecars(sim: &Sim) -> Result<(), String> {
+    for (pod, sidecar) in &sim.sidecars {
+        for (name, starts) in &sidecar.starts {
+            let epochs = epochs(starts);
+            if !epochs.is_sorted() {
+                return Err(format!("{pod}: starts of {name} in terms {epochs:?}"));
+            }
+            if sidecar.kind == Kind::Medusa && starts.len() > 1 {
+                return Err(format!("{pod}: a stock sidecar was asked {} times for {name}", starts.len()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every process holds what a replay gives, byte for byte; a replay from the middle too.
+fn folds(sim: &Sim) -> Result<(), String> {
+    for (index, process) in sim.processes.iter().enumerate() {
+        let live = process.engine.world();
+        let replayed = sim.replay(Some(live.position));
+        if live.to_bytes().ok() != replayed.to_bytes().ok() {
+            return Err(format!("operator {index} holds another state than a replay up to {}", live.position));
+        }
+    }
+    Ok(())
+}
+
+fn ending(sim: &Sim) -> Result<Ending, String> {
+    let world = sim.replay(None);
+    let dc = world.datacenter(&dc()).ok_or("the log never met the datacenter")?;
+    if dc.illegal > 0 {
+        return Err(format!("{} events broke a law of the log", dc.illegal));
+    }
+    let mut ending = Ending { outcomes: Vec::new(), nodes: BTreeMap::new(), backups: Vec::new() };
+    for operation in dc.operations.values() {
+        let name = &operation.request.meta.name;
+        let Stage::Ended { outcome, finished, .. } = &operation.stage else {
+            return Err(format!("{name} has not ended: {:?}, nodes {:?}", operation.stage, operation.nodes));
+        };
+        ending.outcomes.push(format!("{outcome:?}"));
+        for (pod, node) in &operation.nodes {
+            let state = format!("{:?}", node.state);
+            let state = state.split_once(' ').map_or(state.as_str(), |(word, _)| word);
+            ending.nodes.insert(pod.to_string(), state.to_owned());
+        }
+        let Some(Body::Job(_, status)) = sim.api.objects.get(&operation.request.meta.uid) else {
+            return Err(format!("{name} is not on the API server"));
+        };
+        if status.finished != Some(*finished) || status.outcome != Some(format!("{outcome:?}")) {
+            return Err(format!("the status of {name} says {status:?}, the log {outcome:?} at {finished}"));
+        }
+        let complete = format!("{outcome:?}") == "Complete";
+        let times = sim.api.created.get(name).copied().unwrap_or(0);
+        if times != u64::from(complete) {
+            return Err(format!("MedusaBackup {name} was created {times} times, the outcome is {outcome:?}"));
+        }
+        let there = sim.api.objects.values().any(|body| matches!(body, Body::Backup(b) if b.meta.name == *name));
+        if there == sim.deleted_by_user.contains(name) && complete {
+            return Err(format!("MedusaBackup {name}: there is {there}, deleted by the user as well"));
+        }
+        if complete {
+            let done =
+                sim.sidecars.values().all(|sidecar| sidecar.status(u64::MAX, name) == crate::sidecar::Answer::Done);
+            if !done {
+                return Err(format!("{name} is called complete, but not every sidecar has it"));
+            }
+            ending.backups.push(name.to_string());
+        }
+    }
+    if ending.outcomes.is_empty() {
+        return Err("no job reached the log".into());
+    }
+    Ok(ending)
+}

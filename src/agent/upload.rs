@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use md5::{Digest, Md5};
 use object_store::{MultipartUpload, PutMultipartOptions, PutOptions};
 use tokio::sync::{Mutex, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::config::Storage;
@@ -117,11 +116,11 @@ impl Uploader {
 
     async fn send_parts(&self, upload: &mut Unfinished, source: &Path, size: u64, key: &str) -> Result<Sum, Error> {
         let failed = |source| Error::of("put", key, source);
-        let Some(target) = upload.0.as_mut() else {
-            return Err(Error::Changed { path: source.to_owned() });
-        };
+        let lost = |error| Error::File { path: source.to_owned(), source: std::io::Error::other(error) };
+        let Some(target) = upload.0.as_mut() else { return Err(Error::Changed { path: source.to_owned() }) };
         let mut reader = Reader::open(source.to_owned(), size).await?;
-        let mut in_flight = FuturesUnordered::new();
+        // Tasks of their own: a part must reach its end, and free its room, while this one waits for room.
+        let mut in_flight = JoinSet::new();
         let part_size = self.part_of(size);
         let mut left = size;
         while left > 0 {
@@ -130,19 +129,20 @@ impl Uploader {
             let content = reader.next(length).await?;
             self.wait(length).await;
             let part = target.put_part(content.into());
-            in_flight.push(async move {
+            in_flight.spawn(async move {
                 let _room = room;
                 part.await
             });
             left -= length;
-            while in_flight.len() >= self.part_transfers {
-                in_flight.next().await.transpose().map_err(failed)?;
+            while in_flight.len() >= self.part_transfers
+                && let Some(part) = in_flight.join_next().await
+            {
+                part.map_err(lost)?.map_err(failed)?;
             }
         }
-        while let Some(part) = in_flight.next().await {
-            part.map_err(failed)?;
+        while let Some(part) = in_flight.join_next().await {
+            part.map_err(lost)?.map_err(failed)?;
         }
-        drop(in_flight);
         let put = target.complete().await.map_err(failed)?;
         let md5 = reader.md5();
         let tag = put.e_tag.map_or_else(|| md5.clone(), |tag| unquoted(&tag));
@@ -393,6 +393,37 @@ mod tests {
         std::fs::remove_file(&target).unwrap();
         assert!(matches!(copy(source, staged.clone(), target.clone(), 5).await, Err(Error::Changed { .. })));
         assert!(!target.exists() && !staged.exists());
+    }
+
+    /// Many big files at once want more memory than there is: each waits its turn, none for ever.
+    #[tokio::test]
+    async fn files_in_parts_share_the_buffer() {
+        let dir = tempfile::tempdir().unwrap();
+        let uploader = Uploader {
+            store: Store {
+                objects: Arc::new(object_store::memory::InMemory::new()),
+                root: None,
+                attributes: Default::default(),
+            },
+            buffer: Arc::new(Semaphore::new(20)),
+            throttle: None,
+            threshold: 1 << 10,
+            part_size: 9 << 10,
+            part_transfers: 4,
+        };
+        let mut uploads = Vec::new();
+        for number in 0..8_u8 {
+            let file = dir.path().join(number.to_string());
+            std::fs::write(&file, vec![number; 50 << 10]).unwrap();
+            let uploader = &uploader;
+            uploads.push(async move {
+                let sum = uploader.upload(&file, 50 << 10, &number.to_string()).await.unwrap();
+                assert_eq!(sum.md5, md5_of(file, 50 << 10).await.unwrap());
+            });
+        }
+        let all = futures::future::join_all(uploads);
+        tokio::time::timeout(Duration::from_secs(20), all).await.expect("the uploads wait for one another");
+        assert_eq!(uploader.store.get("7").await.unwrap().unwrap(), vec![7; 50 << 10]);
     }
 
     #[tokio::test(start_paused = true)]

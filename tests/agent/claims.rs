@@ -110,6 +110,35 @@ async fn the_bucket_remembers_whose_a_backup_is() {
     assert_eq!((again.files_total, again.bytes_total), (done.files_total, done.bytes_total));
 }
 
+/// Stopped right after the manifest: the index is completed from what the bucket holds, with no new snapshot.
+#[tokio::test]
+async fn an_index_that_was_not_finished_is_completed() {
+    let mut sidecar = Sidecar::launch(Bucket::Local, "").await;
+    let node = cassandra().await.ip().to_string();
+    let claim = sidecar.claim();
+    sidecar.begin(&claim, "halfway-one", false).await.unwrap();
+    let done = sidecar.follow(&claim, "halfway-one").await;
+    sidecar.stop().await;
+    let marks: Vec<String> = sidecar.keys().into_iter().filter(|key| key.starts_with("index/")).collect();
+    let manifest = sidecar.object(&format!("{node}/halfway-one/meta/manifest.json"));
+    for key in
+        marks.iter().filter(|key| key.contains("/finished_") || key.contains("/manifest_") || key.contains("latest"))
+    {
+        std::fs::remove_file(sidecar.objects().join(key)).unwrap();
+    }
+    std::fs::remove_dir_all(&sidecar.volume).unwrap();
+    sidecar.start().await;
+    sidecar.begin(&claim, "halfway-one", false).await.unwrap();
+    let again = sidecar.follow(&claim, "halfway-one").await;
+    assert_eq!(
+        (phase(&again), again.started_ms, again.finished_ms),
+        (Phase::Finished, done.started_ms, done.finished_ms)
+    );
+    assert_eq!(sidecar.keys().into_iter().filter(|key| key.starts_with("index/")).collect::<Vec<_>>(), marks);
+    assert_eq!(sidecar.object(&format!("{node}/halfway-one/meta/manifest.json")), manifest);
+    crate::medusa::cli(&sidecar.ini, &["verify", "--backup-name", "halfway-one"]).await;
+}
+
 /// A stock client asks again after a failure: that is another attempt; of a finished backup it hears the success.
 #[tokio::test]
 async fn a_stock_client_may_try_again_after_a_failure() {

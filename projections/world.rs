@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stheno_events::envelope::DecodeError;
-use stheno_events::{Aggregate, DcKey, Digest, Envelope, Event, Fact, Time, Uid};
+use stheno_events::{Aggregate, DcKey, Digest, Envelope, Event, Fact, LogId, Time, Uid};
 
 /// The last message of an aggregate: what the next one must name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -143,12 +143,21 @@ impl World {
         }
     }
 
-    /// The last message of every aggregate, in the aggregates' order: name, digest, sequence.
-    pub fn heads(&self) -> impl Iterator<Item = (Arc<str>, Digest, u64)> + '_ {
-        let head = |name: Arc<str>, head: &Head| head.digest.map(|digest| (name, digest, head.sequence));
-        (self.datacenters.iter().filter_map(move |(key, dc)| head(key.to_string().into(), &dc.head)))
-            .chain(self.locations.iter().filter_map(move |(name, at)| head(format!("_loc/{name}").into(), at)))
-            .chain(head("_".into(), &self.head))
+    /// The last message of every aggregate, ordered by subject: filter of the subtree, digest, sequence. A root over them
+    /// is that of `stheno_events::chain::Heads::root`, which needs no world.
+    pub fn heads(&self) -> impl Iterator<Item = (Arc<str>, Digest, u64)> {
+        let cluster = self.operator.genesis.as_ref().map_or("", |genesis| genesis.cluster.as_str());
+        let log = LogId::of_cluster(cluster);
+        let datacenters = self.datacenters.iter().map(|(key, dc)| (Aggregate::Datacenter(key.clone()), dc.head));
+        let locations = self.locations.iter().map(|(name, head)| (Aggregate::Location(name.clone()), *head));
+        let heads: BTreeMap<String, Head> = datacenters
+            .chain(locations)
+            .chain([(Aggregate::Operator, self.head)])
+            .map(|(aggregate, head)| (aggregate.filter(&log), head))
+            .collect();
+        heads
+            .into_iter()
+            .filter_map(|(subject, head)| head.digest.map(|digest| (subject.into(), digest, head.sequence)))
     }
 
     /// A datacenter, if the log has met it.

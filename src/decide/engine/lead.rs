@@ -186,7 +186,7 @@ impl Engine {
         Some(Checkpoint { sequence, heads: heads.collect(), root, signature: None }.into())
     }
 
-    /// The last message of every aggregate: its subject's aggregate part, digest and sequence, in order.
+    /// The last message of every aggregate: its subject filter, digest and sequence, in order.
     fn heads(&self) -> Vec<(Arc<str>, Digest, u64)> {
         self.world.heads().collect()
     }

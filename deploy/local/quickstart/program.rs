@@ -30,6 +30,14 @@ async fn build(package: &Path, folder: &Path) -> anyhow::Result<()> {
     let log = tempfile::Builder::new().prefix("stheno-build-").suffix(".log").tempfile()?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(package).args(["build", "--package", "stheno", "--bin", "stheno"]);
+    // What `cargo run` tells us about ourselves would look to build scripts (ring's) like a change of theirs, and half of
+    // the dependencies would be built again.
+    let about_us =
+        |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|start| name.starts_with(start));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(about_us)) {
+        command.env_remove(name);
+    }
+    command.env_remove("CARGO").env_remove("CARGO_CRATE_NAME").env_remove("CARGO_PRIMARY_PACKAGE");
     if folder.ends_with("release") {
         command.arg("--release");
     }

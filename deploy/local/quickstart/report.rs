@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 /// How many objects of the bucket are named.
-const NAMES: usize = 8;
+const NAMES: usize = 14;
 
 /// Prints a command as a person would type it, runs it with `input`, and prints what it says.
 pub(crate) async fn show(typed: &str, command: &mut Command, input: &str) -> anyhow::Result<()> {

@@ -23,8 +23,10 @@ pub struct Envelope {
     /// The writer's term.
     pub epoch: Epoch,
     /// Namespace, empty for the operator's own and for locations.
+    #[serde(deserialize_with = "crate::text::shared")]
     pub ns: Arc<str>,
     /// Datacenter, empty where there is none; a location's digest for locations.
+    #[serde(deserialize_with = "crate::text::shared")]
     pub dc: Arc<str>,
     /// UID of the CassandraDatacenter, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,6 +41,7 @@ pub struct Envelope {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corr: Option<Uid>,
     /// Who wrote it: the pod or process, and the version.
+    #[serde(deserialize_with = "crate::text::shared")]
     pub by: Arc<str>,
     /// What happened, in order.
     pub events: Vec<Fact>,

@@ -1,9 +1,11 @@
 //! One fact of a message: a known event, or one of a newer build that is kept and counted but not understood.
 
 use crate::envelope::{bytes, whole};
+use crate::text::Glance;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 
 /// How an event is named in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -197,10 +199,10 @@ impl<'de> Visitor<'de> for FactVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fact, A::Error> {
-        let (mut name, mut version, mut critical) = (None::<std::borrow::Cow<'de, str>>, None::<u16>, None::<bool>);
+        let (mut name, mut version, mut critical) = (None::<Cow<'de, str>>, None::<u16>, None::<bool>);
         let (mut known, mut raw) = (None::<Event>, None::<rmpv::Value>);
         let mut seen = [false; FIELDS.len()];
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+        while let Some(Glance(key)) = map.next_key::<Glance<'de>>()? {
             if let Some((field, seen)) = FIELDS.iter().zip(&mut seen).find(|(field, _)| **field == key) {
                 // With two types or two data it would depend on the reader what happened.
                 if std::mem::replace(seen, true) {
@@ -208,7 +210,7 @@ impl<'de> Visitor<'de> for FactVisitor {
                 }
             }
             match key.as_ref() {
-                "type" => name = Some(map.next_value()?),
+                "type" => name = Some(map.next_value::<Glance<'de>>()?.0),
                 "v" => version = Some(map.next_value()?),
                 "critical" => critical = Some(map.next_value()?),
                 // Our writers put the name and the version before the data, so it is read in one pass; a foreign

@@ -15,6 +15,7 @@ pub mod observed;
 pub mod operator;
 mod size;
 pub mod subject;
+mod text;
 
 pub use chain::Digest;
 pub use envelope::{Envelope, LAYOUT};
@@ -37,7 +38,7 @@ macro_rules! text_id {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(std::sync::Arc<str>);
+        pub struct $name(#[serde(deserialize_with = "text::shared")] std::sync::Arc<str>);
 
         impl $name {
             /// The id as text.

@@ -197,6 +197,10 @@ pub fn unescape(token: &str) -> Option<String> {
     if token.is_empty() {
         return None;
     }
+    if token.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+        // Almost every name.
+        return Some(token.to_owned());
+    }
     let mut bytes = Vec::with_capacity(token.len());
     let mut rest = token.bytes();
     while let Some(byte) = rest.next() {

@@ -53,7 +53,8 @@ async fn wrong_keys_and_buckets_say_so_at_once() {
     sidecar.stop().await;
     sidecar.start().await;
     let state = fails(&sidecar, "wrong-one").await;
-    assert!(state.reason.starts_with("the bucket refuses to list ") && !state.retryable, "{state:?}");
+    assert!(state.reason.starts_with("the bucket refuses to get ") && !state.retryable, "{state:?}");
+    assert!(state.reason.contains("check the credentials"), "{state:?}");
     assert!(!state.reason.contains("nonsense"));
     assert_eq!(listed(&sidecar).await.unwrap_err().code(), Code::FailedPrecondition);
 

@@ -107,7 +107,7 @@ fn look_around(run: &Run, programs: &Programs, stage: &Stage) {
         "It goes on running. To look around:\n\n\
          export KUBECONFIG={}\n\
          export STHENO_DATA_DIR={} STHENO_NATS_SERVER={}\n\
-         kubectl get medusabackup {JOB} -o yaml\n\
+         {kubectl} get medusabackup {JOB} -o yaml\n\
          {stheno} audit show medusabackupjob default/{JOB}\n\
          {stheno} events -f\n\
          {} status\n\n\
@@ -119,6 +119,7 @@ fn look_around(run: &Run, programs: &Programs, stage: &Stage) {
         shown(&stage.cassandra.nodetool()),
         shown(&stage.bucket),
         shown(run.path()),
+        kubectl = shown(&programs.kubectl),
         stheno = shown(&programs.stheno),
     );
 }

@@ -76,7 +76,8 @@ pub(crate) struct Plan {
 enum Happening {
     Arrive(usize, u64, Input),
     AppendArrives(usize, u64, Append),
-    CallArrives(usize, u64, Effect),
+    /// A call; the flag tells the first one of an effect from its later questions.
+    CallArrives(usize, u64, Effect, bool),
     StatusArrives(usize, u64, Uid, Arc<str>, JobStatus),
     CreateArrives(usize, u64, Arc<str>, Uid),
     Restart(usize),
@@ -101,6 +102,8 @@ pub(crate) struct Sim {
     pub(crate) sidecars: BTreeMap<PodName, Sidecar>,
     pub(crate) processes: Vec<Process>,
     lease: Option<usize>,
+    /// The latest term of which something began at each node.
+    terms: BTreeMap<PodName, Epoch>,
     points: u64,
     ids: u64,
     /// Broken laws, as they happen.
@@ -135,6 +138,7 @@ impl Sim {
             sidecars: BTreeMap::new(),
             processes: Vec::new(),
             lease: None,
+            terms: BTreeMap::new(),
             points: 0,
             ids: 0,
             faults_found: Vec::new(),
@@ -259,7 +263,12 @@ impl Sim {
         match happening {
             Happening::Arrive(index, life, input) => self.arrive(index, life, input),
             Happening::AppendArrives(index, life, append) => self.append(index, life, append),
-            Happening::CallArrives(index, life, effect) => self.call(index, life, effect),
+            Happening::CallArrives(index, life, effect, first) => {
+                if first {
+                    self.arrived(&effect);
+                }
+                self.call(index, life, effect);
+            }
             Happening::StatusArrives(index, life, uid, version, status) => {
                 if let Some(change) = self.api.status(&uid, &version, status) {
                     self.tell(&change);
@@ -488,7 +497,7 @@ impl Sim {
                 if !process.stopped.contains(&effect.key) {
                     let life = process.life;
                     let delay = 1 + self.below(3);
-                    self.after(delay, Happening::CallArrives(index, life, effect));
+                    self.after(delay, Happening::CallArrives(index, life, effect, false));
                 }
             }
             Input::Witnessed(epoch) => process.engine.witnessed(epoch),
@@ -521,7 +530,7 @@ impl Sim {
                     return;
                 }
                 let delay = 1 + self.below(5);
-                self.after(delay, Happening::CallArrives(index, life, effect));
+                self.after(delay, Happening::CallArrives(index, life, effect, true));
             }
             Command::Stop(key) => {
                 self.processes[index].stopped.insert(key.clone());
@@ -605,6 +614,17 @@ impl Sim {
             }
             self.told = sequence;
         }
+    }
+
+    /// No overlapping effects: nothing of an earlier term begins at a node after something of a later one.
+    fn arrived(&mut self, effect: &Effect) {
+        let pod = effect.key.call.pod();
+        let latest = self.terms.entry(pod.clone()).or_default();
+        if effect.key.epoch < *latest {
+            let fault = format!("{pod}: a call of term {} begins after one of term {latest}", effect.key.epoch);
+            self.faults_found.push(fault);
+        }
+        *latest = effect.key.epoch.max(*latest);
     }
 
     /// A call of an effect arrives at its sidecar.

@@ -25,6 +25,7 @@ pub(crate) struct Faults {
     pub(crate) lost_request: u32,
     pub(crate) lost_ack: u32,
     pub(crate) late_request: u32,
+    pub(crate) slow_calls: u32,
     pub(crate) lost_reply: u32,
     /// Pauses of a whole process, and how long at most.
     pub(crate) pauses: u32,
@@ -42,6 +43,7 @@ impl Faults {
             lost_ack: 30,
             lost_request: 30,
             late_request: 30,
+            slow_calls: 300,
             pauses: 4,
             lease_flaps: 4,
             kills: 1,
@@ -529,7 +531,9 @@ impl Sim {
                 if self.crash(index, false) {
                     return;
                 }
-                let delay = 1 + self.below(5);
+                // A call may be held up on its way: with the five seconds in which it may start, less than the quiet time.
+                let slow = self.chance(self.plan.faults.slow_calls);
+                let delay = 1 + self.below(if slow { 4_500 } else { 5 });
                 self.after(delay, Happening::CallArrives(index, life, effect, true));
             }
             Command::Stop(key) => {

@@ -18,12 +18,11 @@ use stheno_rpc::sidecar::sidecar_client::SidecarClient;
 use stheno_rpc::sidecar::{Claim, NodeState, StartBackupRequest, WatchRequest, node_state};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
-use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-const INI: &str = "STHENO_TEST_SIDECAR_INI";
-const ADDRESS: &str = "STHENO_TEST_SIDECAR_ADDRESS";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A backup of which nothing new is heard for so long hangs: the sidecar tries a node that is away for a minute.
+const SILENCE: Duration = Duration::from_secs(150);
 
 static CASSANDRA: OnceCell<Cassandra> = OnceCell::const_new();
 
@@ -52,6 +51,16 @@ pub(crate) async fn rows(table: &str, from: i32, count: i32, bytes: usize) {
 
 async fn session() -> Session {
     SessionBuilder::new().known_node_addr(cassandra().await.cql()).build().await.unwrap()
+}
+
+/// A limit of bandwidth with which a full backup of the node, as it is now, takes at least `seconds`.
+pub(crate) async fn slow(seconds: u64) -> String {
+    let node = cassandra().await;
+    node.run_nodetool(&["flush"]).await.unwrap();
+    let live = files(&node.data_dir()).into_iter().filter(|file| !file.to_str().unwrap().contains("/snapshots/"));
+    // Files come and go while they are counted.
+    let bytes: u64 = live.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
+    format!("transfer_max_bandwidth = {}KB/s", bytes / 1000 / seconds)
 }
 
 /// Where a test's backups go.
@@ -136,9 +145,9 @@ impl Sidecar {
 
     /// Starts it (again) on the same volume and waits until it accepts connections.
     pub(crate) async fn start(&mut self) {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["sidecar_process", "--exact", "--ignored", "--nocapture"]);
-        command.env(INI, &self.ini).env(ADDRESS, self.address().to_string()).env("MEDUSA_TMP_DIR", &self.volume);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stheno"));
+        command.args(["agent", "--listen", &self.address().to_string(), "--config"]).arg(&self.ini);
+        command.env("MEDUSA_TMP_DIR", &self.volume);
         let mut process = self.run.spawn("sidecar", command).unwrap();
         let address = self.address();
         process
@@ -205,16 +214,16 @@ impl Sidecar {
         let request = WatchRequest { claim: Some(claim.clone()), name: name.to_owned() };
         let mut stream = self.ours().await.watch(request).await.unwrap().into_inner();
         let mut states = Vec::new();
-        let all = async {
-            while let Some(state) = stream.message().await.unwrap() {
-                let last = enough(&state);
-                states.push(state);
-                if last {
-                    break;
-                }
+        loop {
+            let next = tokio::time::timeout(SILENCE, stream.message()).await;
+            let next = next.unwrap_or_else(|_| panic!("silent since {:?}\n{}", states.last(), self.log()));
+            let Some(state) = next.unwrap() else { break };
+            let last = enough(&state);
+            states.push(state);
+            if last {
+                break;
             }
-        };
-        tokio::time::timeout(Duration::from_secs(120), all).await.expect("the backup did not end within two minutes");
+        }
         states
     }
 
@@ -271,22 +280,4 @@ pub(crate) async fn snapshots(tag: &str) -> Vec<PathBuf> {
 
 pub(crate) fn phase(state: &NodeState) -> node_state::Phase {
     state.phase()
-}
-
-/// The sidecar itself, when the environment asks for one.
-pub(crate) fn sidecar_process() {
-    let (Ok(ini), Ok(address)) = (std::env::var(INI), std::env::var(ADDRESS)) else { return };
-    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let config = stheno_agent::Config::load(Path::new(&ini), |key| std::env::var(key).ok()).unwrap();
-        let cancel = CancellationToken::new();
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
-        let stop = cancel.clone();
-        tokio::spawn(async move {
-            terminate.recv().await;
-            stop.cancel();
-        });
-        stheno_agent::run(config, Some(address.parse().unwrap()), cancel).await.unwrap();
-    });
 }

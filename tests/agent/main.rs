@@ -15,10 +15,3 @@ mod ground;
 mod medusa;
 mod stops;
 mod troubles;
-
-/// No test: the body of the sidecar processes that the tests start, stop and kill.
-#[test]
-#[ignore = "runs in the processes that other tests start"]
-fn sidecar_process() {
-    ground::sidecar_process();
-}

@@ -6,11 +6,11 @@ use stheno_rpc::medusa::{BackupStatusRequest, GetBackupsRequest, StatusType};
 use stheno_rpc::sidecar::node_state::Phase;
 use stheno_rpc::sidecar::{Claim, NodeState};
 
-use crate::ground::{Bucket, Sidecar, cassandra, phase, rows, snapshots};
+use crate::ground::{Bucket, Sidecar, cassandra, phase, rows, slow, snapshots};
 use crate::medusa;
 
-/// Slow enough that a backup of the system tables takes some seconds.
-const SLOW: &str = "transfer_max_bandwidth = 60KB/s";
+/// Seconds that a full backup takes at least: time to stop it on its way, whatever other tests put on the node.
+const LONG: u64 = 10;
 
 async fn status(sidecar: &Sidecar, name: &str) -> StatusType {
     let request = BackupStatusRequest { backup_name: name.to_owned() };
@@ -33,7 +33,7 @@ async fn ends_right(sidecar: &Sidecar, claim: &Claim, name: &str) -> NodeState {
 }
 
 async fn stopped_while_uploading(full: bool, kill: bool) {
-    let mut sidecar = Sidecar::launch(Bucket::s3().await, SLOW).await;
+    let mut sidecar = Sidecar::launch(Bucket::s3().await, &slow(LONG).await).await;
     let name = format!("upload-{}-{}", if full { "full" } else { "diff" }, if kill { "kill" } else { "term" });
     rows("stops", 0, 20, 50).await;
     let claim = sidecar.claim();
@@ -81,7 +81,7 @@ async fn a_full_backup_goes_on_after_a_kill() {
 /// Killed again and again, at any moment from the first on: one good backup in the end.
 #[tokio::test]
 async fn a_backup_survives_kills_at_any_moment() {
-    let mut sidecar = Sidecar::launch(Bucket::s3().await, SLOW).await;
+    let mut sidecar = Sidecar::launch(Bucket::s3().await, &slow(LONG).await).await;
     let claim = sidecar.claim();
     sidecar.begin(&claim, "moments", true).await.unwrap();
     for round in 1..=10_u64 {
@@ -98,7 +98,7 @@ async fn a_backup_survives_kills_at_any_moment() {
 /// Its snapshot is gone when it comes back (a node that was restarted with auto-clear, an operator's hand): a new one.
 #[tokio::test]
 async fn a_snapshot_that_is_not_whole_is_taken_anew() {
-    let mut sidecar = Sidecar::launch(Bucket::s3().await, SLOW).await;
+    let mut sidecar = Sidecar::launch(Bucket::s3().await, &slow(LONG).await).await;
     rows("anew", 0, 20, 50).await;
     let claim = sidecar.claim();
     sidecar.begin(&claim, "anew", true).await.unwrap();
@@ -114,7 +114,7 @@ async fn a_snapshot_that_is_not_whole_is_taken_anew() {
 /// A failed attempt leaves things in the bucket and a snapshot: the next one uses none of it.
 #[tokio::test]
 async fn another_attempt_starts_from_nothing() {
-    let mut sidecar = Sidecar::launch(Bucket::s3().await, SLOW).await;
+    let mut sidecar = Sidecar::launch(Bucket::s3().await, &slow(LONG).await).await;
     rows("attempts", 0, 20, 50).await;
     let claim = sidecar.claim();
     sidecar.begin(&claim, "attempts-one", true).await.unwrap();

@@ -13,8 +13,8 @@ pub struct Stored {
     pub subject: String,
     /// Whose message it is.
     pub aggregate: Aggregate,
-    /// Whose process decided it.
-    pub process: Process,
+    /// Whose process decided it; none when this build does not know it, and then nothing of what it says either.
+    pub process: Option<Process>,
     /// When the server stored it, by the server's clock.
     pub time: Time,
     /// The stored bytes: what the hash chain is about.
@@ -23,7 +23,7 @@ pub struct Stored {
     pub envelope: Result<Envelope, DecodeError>,
 }
 
-/// A message under a subject that is none of ours.
+/// A message under a subject that lies in no aggregate of ours: no append is compared with it.
 #[derive(Debug)]
 pub struct Foreign {
     /// Its place in the stream.
@@ -57,7 +57,7 @@ impl Item {
                 aggregate,
                 process,
                 time,
-                envelope: Envelope::decode(&payload),
+                envelope: Envelope::decode_of(process, &payload),
                 payload,
             })),
             Err(_foreign) => Self::Foreign(Foreign { sequence, subject: subject.to_owned(), time, payload }),

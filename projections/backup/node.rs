@@ -1,10 +1,15 @@
 //! One node of a backup: where it stands, and how claims, answers and silence move it.
 
 use super::Claim;
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use stheno_events::backup::{Call, NodeProgress, NodeUnanswered, SidecarKind};
 use stheno_events::{Epoch, Time};
+
+/// A call that breaks off after it was followed for this long is the first failure, not one of a row: the longest wait
+/// between attempts.
+const FOLLOWED: TimeDelta = TimeDelta::seconds(60);
 
 /// One node of an operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -159,8 +164,9 @@ impl Node {
         if (claim.epoch, claim.serial) != (event.epoch, event.serial) {
             return;
         }
-        // Who answered since the claim is not failing in a row.
-        let failures = if event.heard.is_some() { 1 } else { failures + 1 };
+        // Who was followed for a while is not failing in a row; who breaks off after each good answer is.
+        let followed = event.heard.is_some_and(|heard| heard >= claim.at + FOLLOWED);
+        let failures = if followed { 1 } else { failures + 1 };
         let (error, heard) = (event.error.clone(), event.heard.map_or(*heard, |time| time.max(*heard)));
         let never_sent = matches!(claim.call, Call::Start(_)) && !event.in_doubt && self.started.is_none();
         self.state = if never_sent {

@@ -230,7 +230,8 @@ pub struct NodeUnanswered {
     /// The sidecar answered, but knows nothing of this backup.
     #[serde(default)]
     pub not_found: bool,
-    /// When the sidecar last answered in the course of this call.
+    /// When the sidecar last answered in the course of this call: with a state of the backup, or, while the stream of its
+    /// states was open, that it is there. An error is no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard: Option<Time>,
     /// The error, one sentence.

@@ -1,6 +1,6 @@
 //! The envelope of a message: who decided what, when, having seen what. It is frozen: golden logs hold it.
 
-use crate::{Digest, Epoch, EventId, Fact, Time, Uid};
+use crate::{Digest, Epoch, EventId, Fact, Process, Time, Uid};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -56,6 +56,9 @@ pub enum DecodeError {
     /// An envelope of a later layout.
     #[error("envelope layout {0} is newer than this program (it knows {LAYOUT}): use a newer stheno")]
     Newer(u64),
+    /// A message of a process that this build does not know, whatever it says.
+    #[error("its subject names no process that this program knows: use a newer stheno")]
+    Process,
 }
 
 /// A payload that cannot be written.
@@ -95,6 +98,14 @@ impl Envelope {
             Ok(Version { v }) if v == u64::from(LAYOUT) => Self::decode_by_value(payload).ok_or(error.into()),
             Ok(_) | Err(_) => Err(error.into()),
         }
+    }
+
+    /// As [`Envelope::decode`], of a message whose subject names `process`: one that is not known may mean anything.
+    ///
+    /// # Errors
+    /// As [`Envelope::decode`], and when the process is not known.
+    pub fn decode_of(process: Option<Process>, payload: &[u8]) -> Result<Self, DecodeError> {
+        process.map_or(Err(DecodeError::Process), |_| Self::decode(payload))
     }
 
     /// The detour over a generic value, by which one unreadable fact does not take the others with it.

@@ -122,21 +122,20 @@ impl Aggregate {
         format!("{ROOT}.{}.{first}.{second}.>", log.as_str())
     }
 
-    /// Reads a subject of the log `log`.
+    /// Reads a subject of the log `log`. Whatever lies below an aggregate's subtree is the aggregate's, because the next
+    /// append is compared with it: a process that this build does not know is `None`.
     ///
     /// # Errors
-    /// When the subject is not of this log or not of this form.
-    pub fn parse(log: &LogId, subject: &str) -> Result<(Self, Process), ForeignSubject> {
+    /// When the subject lies in no aggregate of this log.
+    pub fn parse(log: &LogId, subject: &str) -> Result<(Self, Option<Process>), ForeignSubject> {
         let foreign = || ForeignSubject(subject.to_owned());
         let rest = subject.strip_prefix(ROOT).and_then(|rest| rest.strip_prefix('.')).ok_or_else(foreign)?;
         let rest = rest.strip_prefix(log.as_str()).and_then(|rest| rest.strip_prefix('.')).ok_or_else(foreign)?;
-        let mut tokens = rest.split('.');
-        let (Some(first), Some(second), Some(process), None) =
-            (tokens.next(), tokens.next(), tokens.next(), tokens.next())
-        else {
+        let mut tokens = rest.splitn(3, '.');
+        let (Some(first), Some(second), Some(process)) = (tokens.next(), tokens.next(), tokens.next()) else {
             return Err(foreign());
         };
-        let process = Process::ALL.into_iter().find(|p| p.token() == process).ok_or_else(foreign)?;
+        let process = Process::ALL.into_iter().find(|p| p.token() == process);
         let aggregate = match (first, second) {
             ("_", "_") => Self::Operator,
             ("_loc", digest) => Self::Location(unescape(digest).ok_or_else(foreign)?),

@@ -287,6 +287,9 @@ impl Operator {
             (Ok(envelope), Role::Leading { epoch, .. }) => envelope.by == self.by && envelope.epoch == *epoch,
             (Ok(_) | Err(_), _) => false,
         };
+        if let Ok(envelope) = &message.envelope {
+            self.appends.read(&envelope.id, message.sequence);
+        }
         self.engine.delivered(message.sequence, &message.aggregate, digest, message.envelope.as_ref());
         self.metrics.folded.inc();
         let world = self.engine.world();

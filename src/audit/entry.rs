@@ -13,8 +13,9 @@ pub struct Entry {
     pub sequence: u64,
     /// Its subject.
     pub subject: String,
-    /// Whose it is, and which process decided it; `None` under a subject that is none of this log's.
-    pub place: Option<(Aggregate, Process)>,
+    /// Whose it is, and which process decided it, where this build knows it; `None` under a subject that is none of this
+    /// log's.
+    pub place: Option<(Aggregate, Option<Process>)>,
     /// When the server stored it, by the server's clock.
     pub stored: Time,
     /// The stored bytes: what the hash chain is about.
@@ -28,7 +29,9 @@ impl Entry {
     #[must_use]
     pub fn read(log: &LogId, sequence: u64, subject: String, stored: Time, payload: Bytes) -> Self {
         let place = Aggregate::parse(log, &subject).ok();
-        let envelope = Envelope::decode(&payload);
+        let process = place.as_ref().map(|(_, process)| *process);
+        let envelope =
+            process.map_or_else(|| Envelope::decode(&payload), |process| Envelope::decode_of(process, &payload));
         Self { sequence, subject, place, stored, payload, envelope }
     }
 

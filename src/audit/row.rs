@@ -6,7 +6,7 @@ use super::object::{Names, Object};
 use super::text::{Cell, Look, look, plain};
 use serde::Serialize;
 use serde_json::Value;
-use stheno_events::{Fact, Time};
+use stheno_events::{Fact, Process, Time};
 
 /// A fact with the message that carries it. A message that cannot be read is one row without a fact.
 pub struct Row<'a> {
@@ -92,7 +92,7 @@ impl Row<'_> {
             subject: &self.entry.subject,
             namespace: dc.map(|dc| dc.namespace.as_ref()),
             datacenter: dc.map(|dc| dc.name.as_ref()),
-            process: self.entry.place.as_ref().map(|(_, process)| process.token()),
+            process: self.entry.place.as_ref().and_then(|(_, process)| process.map(Process::token)),
             kind: self.name(),
             version: self.fact.map(Fact::version),
             critical: self.fact.map(critical),

@@ -1,7 +1,10 @@
 //! The backup process: when a job may start, which nodes are called when, when it has ended.
 
-use crate::{Context, Effect, EffectKey, policy};
-use chrono::TimeDelta;
+mod due;
+
+pub use due::{due, wake};
+
+use crate::{Context, policy};
 use std::sync::Arc;
 use stheno_events::backup::{
     Call, Completed, EffectClaimed, Failed, NodeLost, Outcome, OutcomeDecided, Queued, Started, WaitReason,
@@ -9,7 +12,7 @@ use stheno_events::backup::{
 use stheno_events::observed::Pod;
 use stheno_events::{Event, PodName, Time, Uid};
 use stheno_projections::Datacenter;
-use stheno_projections::backup::{Claim, Node, NodeState, Operation, Reading, Stage};
+use stheno_projections::backup::{Node, NodeState, Operation, Reading, Stage};
 
 /// The decisions about all backups of a datacenter.
 #[must_use]
@@ -324,99 +327,4 @@ fn closing(dc: &Datacenter, context: Context<'_>, operation: &Operation, close: 
     let call = Call::Summary((*pod).clone());
     let (attempt, serial) = (reading.failures + 1, reading.claims + 1);
     vec![EffectClaimed { job: job.clone(), call, attempt, serial, epoch: context.epoch }.into()]
-}
-
-/// The calls that are claimed in this term and have no outcome.
-#[must_use]
-pub fn due(dc: &Datacenter, context: Context<'_>) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    for operation in dc.open.iter().filter_map(|(_, job)| dc.operation(job)) {
-        let calls = operation.nodes.values().filter_map(|node| match &node.state {
-            NodeState::Called { claim, .. } => Some((claim, Some(node))),
-            NodeState::Pending { .. }
-            | NodeState::Doubt { .. }
-            | NodeState::Finished { .. }
-            | NodeState::Failed { .. } => None,
-        });
-        let reading = match &operation.stage {
-            Stage::Closing { reading, .. } => reading.claim.as_ref().map(|claim| (claim, None)),
-            Stage::Waiting { .. } | Stage::Running { .. } | Stage::Ended { .. } => None,
-        };
-        let running = matches!(operation.stage, Stage::Running { .. });
-        effects.extend(
-            calls
-                .filter(|_| running)
-                .chain(reading)
-                .filter(|(claim, _)| claim.epoch == context.epoch)
-                .map(|(claim, node)| effect(dc, context, operation, claim, node)),
-        );
-    }
-    effects
-}
-
-fn effect(dc: &Datacenter, context: Context<'_>, operation: &Operation, claim: &Claim, node: Option<&Node>) -> Effect {
-    let address = dc.pods.get(claim.call.pod()).and_then(|pod| {
-        let (ip, sidecar) = (pod.ip.as_ref()?, pod.sidecar.as_ref()?);
-        Some((ip.clone(), sidecar.port))
-    });
-    Effect {
-        key: EffectKey {
-            job: operation.request.meta.uid.clone(),
-            call: claim.call.clone(),
-            attempt: claim.attempt,
-            serial: claim.serial,
-            epoch: claim.epoch,
-        },
-        dc: context.key.clone(),
-        backup: operation.request.meta.name.clone(),
-        backup_type: operation.request.backup_type,
-        address,
-        foreign: operation.foreign,
-        sidecar: node.and_then(|node| node.sidecar),
-        accepted: node.is_some_and(|node| node.started.is_some()),
-    }
-}
-
-/// The next moment at which a deadline, a wait or the quiet time ends.
-#[must_use]
-pub fn wake(dc: &Datacenter, context: Context<'_>) -> Option<Time> {
-    let mut moments = Vec::new();
-    let led = dc.led.as_ref().filter(|led| led.epoch == context.epoch);
-    moments.extend(led.and_then(|led| led.quiet_until));
-    for operation in dc.open.iter().filter_map(|(_, job)| dc.operation(job)) {
-        match &operation.stage {
-            Stage::Waiting { wait, .. } => {
-                let patience = wait.as_ref().filter(|wait| wait.reason != WaitReason::OperationRunning);
-                moments.extend(patience.map(|wait| wait.since + policy::WAIT_FOR_DATACENTER));
-            }
-            Stage::Running { since } => {
-                moments.push(*since + policy::BACKUP_DEADLINE);
-                moments.push(*since + policy::SILENCE);
-                moments.push(*since + policy::SILENCE * 3);
-                moments.extend(operation.nodes.values().flat_map(node_moments));
-            }
-            Stage::Closing { since, reading, .. } => {
-                moments.push(*since + policy::CLOSING_DEADLINE);
-                moments.extend(reading.failed_at.map(|at| at + policy::backoff(reading.failures)));
-            }
-            Stage::Ended { .. } => {}
-        }
-    }
-    moments.into_iter().filter(|moment| *moment > context.now).min()
-}
-
-fn node_moments(node: &Node) -> Vec<Time> {
-    let after = |time: Option<Time>, delta: TimeDelta| time.map(|time| time + delta);
-    match &node.state {
-        NodeState::Pending { failures, since, failed_at, .. } => {
-            [after(*failed_at, policy::backoff(*failures)), after(*since, policy::SILENCE)]
-                .into_iter()
-                .flatten()
-                .collect()
-        }
-        NodeState::Doubt { origin, failures, failed_at, heard, .. } => {
-            vec![*failed_at + policy::backoff(*failures), *heard + policy::SILENCE, *origin + policy::START_VISIBLE]
-        }
-        NodeState::Called { .. } | NodeState::Finished { .. } | NodeState::Failed { .. } => Vec::new(),
-    }
 }

@@ -1,20 +1,22 @@
 //! The order of the arrows as a state machine without I/O: observations, messages, outcomes and time go in, commands
 //! come out. The operator drives it with real edges, the simulation with false ones; both run this very code.
 
+mod clock;
 mod compose;
 mod effects;
 mod lead;
+mod outcomes;
+mod sights;
 
-use crate::{Context, Effect, EffectKey, Observation};
+use crate::{Effect, EffectKey, Observation};
 use effects::Running;
 pub use lead::Role;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stheno_events::backup::NodeProgress;
 use stheno_events::envelope::DecodeError;
-use stheno_events::observed::{Gap, Gone, ObjectKind, Observable, Unobservable};
+use stheno_events::observed::ObjectKind;
 use stheno_events::{Aggregate, DcKey, Digest, Envelope, Epoch, Event, EventId, PodName, Process, Time, Uid};
-use stheno_projections::datacenter::Object;
 use stheno_projections::{Message, Touched, World};
 
 /// Who this process is.
@@ -277,126 +279,6 @@ impl Engine {
         }
     }
 
-    /// A sight of an object in a namespace. `home` is the datacenter for kinds that do not name it themselves (pods).
-    pub fn observe(&mut self, namespace: &Arc<str>, home: Option<DcKey>, observation: Observation) {
-        let uid = observation.uid().clone();
-        let home = self.homes.get(&uid).cloned().or(home).or_else(|| observation.home(namespace));
-        let Some(home) = home else { return };
-        let room = self.rooms.entry(home.clone()).or_default();
-        room.dirty = true;
-        match observation {
-            Observation::Pod(pod) => {
-                self.homes.insert(uid, home);
-                room.pods.insert(pod.name(), pod);
-            }
-            Observation::Gone(gone) if gone.kind == ObjectKind::Pod => {
-                self.homes.remove(&uid);
-                room.pods.retain(|_, pod| pod.meta.uid != uid);
-            }
-            Observation::BackupJob(..)
-            | Observation::Backup(_)
-            | Observation::Datacenter(_)
-            | Observation::Malformed(_)
-            | Observation::Gone(_) => {
-                self.homes.entry(uid.clone()).or_insert(home);
-                room.seen.insert((observation.kind(), uid), observation);
-            }
-        }
-    }
-
-    /// A complete list of a kind: what is known in `namespaces` (all, when none) and not in it is gone.
-    pub fn listed(&mut self, kind: ObjectKind, namespaces: Option<&BTreeSet<Arc<str>>>, present: &BTreeSet<Uid>) {
-        let in_scope = |key: &DcKey| namespaces.is_none_or(|scope| scope.contains(&key.namespace));
-        let mut gone: Vec<(DcKey, Uid, Arc<str>)> = Vec::new();
-        for (key, dc) in self.world.datacenters.iter().filter(|(key, _)| in_scope(key)) {
-            gone.extend(compose::objects(dc, kind).map(|(uid, name)| (key.clone(), uid, name)));
-        }
-        for (key, room) in self.rooms.iter().filter(|(key, _)| in_scope(key)) {
-            let seen = room.seen.values().filter(|seen| seen.kind() == kind && !matches!(seen, Observation::Gone(_)));
-            gone.extend(seen.map(|seen| (key.clone(), seen.uid().clone(), compose::name(seen))));
-            if kind == ObjectKind::Pod {
-                gone.extend(room.pods.values().map(|pod| (key.clone(), pod.meta.uid.clone(), pod.meta.name.clone())));
-            }
-        }
-        for (key, uid, name) in gone.into_iter().filter(|(_, uid, _)| !present.contains(uid)) {
-            let gone = Gone { kind, uid, name, inferred: true };
-            self.observe(&key.namespace.clone(), Some(key), Observation::Gone(gone));
-        }
-        self.listed.insert(kind);
-        self.cannot_see.remove(&kind);
-    }
-
-    /// A kind cannot be listed.
-    pub fn unobservable(&mut self, kind: ObjectKind, reason: Arc<str>) {
-        self.cannot_see.entry(kind).or_insert(reason);
-    }
-
-    /// Watch events may have been missed, or versions ran backwards.
-    pub fn gap(&mut self, gap: Gap) {
-        // Who does not lead has nothing to say of a gap that the leader closes by its own list; a store that went back
-        // is worth telling whenever this process comes to lead.
-        let event = Event::from(gap);
-        let backwards = matches!(
-            &event,
-            Event::Observed(stheno_events::observed::Event::Gap(gap)) if gap.backwards
-        );
-        if (backwards || self.leads()) && !self.notices.contains(&event) {
-            self.notices.push(event);
-        }
-    }
-
-    /// What changed in what can be listed, against what the log says: never what was true some time ago.
-    fn sight_changes(&self) -> Vec<Event> {
-        let recorded = &self.world.operator.unobservable;
-        let lost = self.cannot_see.iter().filter(|(kind, _)| !recorded.contains_key(kind));
-        let found = recorded.keys().filter(|kind| self.listed.contains(kind) && !self.cannot_see.contains_key(kind));
-        lost.map(|(kind, reason)| Unobservable { kind: *kind, reason: reason.clone() }.into())
-            .chain(found.map(|kind| Observable { kind: *kind }.into()))
-            .collect()
-    }
-
-    /// What an effect found out: facts, now.
-    pub fn outcome(&mut self, key: &EffectKey, dc: &DcKey, events: Vec<Event>) {
-        if !self.effects.get(key).is_some_and(Running::runs) {
-            return;
-        }
-        let room = self.rooms.entry(dc.clone()).or_default();
-        room.dirty = true;
-        for mut event in events {
-            if let Event::Backup(stheno_events::backup::Event::Summarised(summary)) = &mut event {
-                fit(summary);
-            }
-            if let Event::Backup(stheno_events::backup::Event::Progress(progress)) = event {
-                let nodes = room.progress.entry(progress.job).or_default();
-                nodes.extend(progress.nodes.into_iter().map(|node| (node.pod.clone(), node)));
-            } else {
-                room.outcomes.push(event);
-            }
-        }
-    }
-
-    /// What publishing found out and no claimed effect reports: that a MedusaBackup was created, or was there before.
-    /// Dropped unless this process leads and the log still waits for it; the next attempt to create it says it again.
-    pub fn published(&mut self, key: &DcKey, event: Event) {
-        use stheno_events::backup::Event as Backup;
-        let Event::Backup(Backup::ObjectCreated(created)) = &event else { return };
-        let wanted = self.world.datacenter(key).is_some_and(|dc| {
-            dc.operation(&created.job).is_some_and(|operation| {
-                dc.backups.get(&operation.request.meta.name).is_some_and(|backup| {
-                    backup.operation.as_ref() == Some(&created.job) && backup.object == Object::Wanted
-                })
-            })
-        });
-        if !self.leads() || !wanted {
-            return;
-        }
-        let room = self.rooms.entry(key.clone()).or_default();
-        if !room.outcomes.contains(&event) {
-            room.outcomes.push(event);
-            room.dirty = true;
-        }
-    }
-
     /// Why nothing may be appended or started, or that nothing stands in the way any more.
     pub fn block(&mut self, reason: Option<Arc<str>>) {
         self.blocked = reason;
@@ -416,26 +298,6 @@ impl Engine {
         }
         self.step_down(clock, new_id);
         std::mem::take(&mut self.commands)
-    }
-
-    /// The time of a decision. A wall clock that was set while we run is not followed: a backup must not end because of
-    /// it. Where the log is ahead of us its time goes on by the machine's clock, so that waits still end.
-    fn clock(&mut self, wall: Time, boot_ms: u64) -> Clock {
-        let passed = |since: u64| {
-            chrono::TimeDelta::milliseconds(i64::try_from(boot_ms.saturating_sub(since)).unwrap_or(i64::MAX / 2))
-        };
-        let steady = match self.steady {
-            Some((time, since)) if (wall - (time + passed(since))).abs() > crate::policy::CLOCK_JUMP => {
-                time + passed(since)
-            }
-            Some(_) | None => wall,
-        };
-        self.steady = Some((steady, boot_ms));
-        if let Some(at) = self.world.at.filter(|at| self.ahead.is_none_or(|(ahead, _)| *at > ahead)) {
-            self.ahead = Some((at, boot_ms));
-        }
-        let ahead = self.ahead.map(|(at, since)| at + passed(since));
-        Clock { wall, now: ahead.map_or(steady, |ahead| ahead.max(steady)), boot_ms }
     }
 
     /// The next moment at which [`Self::poll`] may have something to do though nothing happens.
@@ -473,36 +335,5 @@ impl Engine {
         let sound = self.world.operator.unobservable.is_empty() && self.world.operator.api_backwards.is_none();
         let witnessed = matches!(self.role, Role::Leading { witnessed: true, .. });
         self.acting().filter(|_| sound && witnessed)
-    }
-
-    fn settle_homes(&mut self, key: &DcKey, envelope: &Envelope) {
-        use stheno_events::{Fact, observed};
-        for fact in &envelope.events {
-            if let Fact::Known(Event::Observed(observed::Event::BackupJob(job))) = fact {
-                self.homes.insert(job.meta.uid.clone(), key.clone());
-            }
-        }
-    }
-}
-
-/// A summary that does not fit into a message goes without its tokens: topology, files and sizes are what is asked for.
-fn fit(summary: &mut stheno_events::backup::Summarised) {
-    let tokens: usize = summary.nodes.iter().map(|node| node.tokens.len()).sum();
-    if tokens * 9 > crate::policy::SUMMARY_BYTES {
-        summary.nodes.iter_mut().for_each(|node| node.tokens.clear());
-    }
-}
-
-/// The clocks of one poll.
-#[derive(Debug, Clone, Copy)]
-struct Clock {
-    wall: Time,
-    now: Time,
-    boot_ms: u64,
-}
-
-impl Clock {
-    const fn context<'a>(self, key: &'a DcKey, epoch: Epoch) -> Context<'a> {
-        Context { key, now: self.now, epoch }
     }
 }

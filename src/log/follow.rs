@@ -3,17 +3,18 @@
 //! A pull consumer without acknowledgements delivers in large batches; it is made anew from the position whenever it is
 //! lost. Nothing is dropped: what is none of our messages is delivered as foreign.
 
+mod item;
+
+pub use item::{Filter, Foreign, Item, Stored};
+
 use super::Log;
 use super::connection::Link;
 use super::stream::{self, Info};
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use stheno_events::envelope::DecodeError;
-use stheno_events::{Aggregate, Envelope, Process, Time};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -24,67 +25,6 @@ const BATCH: usize = 10_000;
 const BATCH_BYTES: usize = 16 << 20;
 /// The server says at least this often that it is there; twice this without a word means that the consumer is lost.
 const HEARTBEAT: Duration = Duration::from_secs(2);
-
-/// A message of the log.
-#[derive(Debug)]
-pub struct Stored {
-    /// Its place in the stream.
-    pub sequence: u64,
-    /// Its subject.
-    pub subject: String,
-    /// Whose message it is.
-    pub aggregate: Aggregate,
-    /// Whose process decided it.
-    pub process: Process,
-    /// When the server stored it, by the server's clock.
-    pub time: Time,
-    /// The stored bytes: what the hash chain is about.
-    pub payload: Bytes,
-    /// What it says; an error for bytes that are no envelope of ours, or a newer one.
-    pub envelope: Result<Envelope, DecodeError>,
-}
-
-/// A message under a subject that is none of ours.
-#[derive(Debug)]
-pub struct Foreign {
-    /// Its place in the stream.
-    pub sequence: u64,
-    /// Its subject.
-    pub subject: String,
-    /// When the server stored it.
-    pub time: Time,
-    /// Its bytes.
-    pub payload: Bytes,
-}
-
-/// What a reader gets.
-#[derive(Debug)]
-pub enum Item {
-    /// A message of ours.
-    Message(Box<Stored>),
-    /// A message of somebody else.
-    Foreign(Foreign),
-    /// Everything that was in the log when reading began has been delivered, up to this sequence. Comes once.
-    CaughtUp(u64),
-}
-
-impl Item {
-    /// A message as it came from the stream.
-    pub(super) fn read(log: &stheno_events::LogId, sequence: u64, subject: &str, time: Time, payload: Bytes) -> Self {
-        match Aggregate::parse(log, subject) {
-            Ok((aggregate, process)) => Self::Message(Box::new(Stored {
-                sequence,
-                subject: subject.to_owned(),
-                aggregate,
-                process,
-                time,
-                envelope: Envelope::decode(&payload),
-                payload,
-            })),
-            Err(_foreign) => Self::Foreign(Foreign { sequence, subject: subject.to_owned(), time, payload }),
-        }
-    }
-}
 
 /// Why reading ended.
 #[derive(Debug, thiserror::Error)]
@@ -111,31 +51,6 @@ pub enum Error {
     /// The stream is gone.
     #[error(transparent)]
     Stream(#[from] stream::Error),
-}
-
-/// Which messages are read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Filter {
-    /// All of them; gaps are found.
-    #[default]
-    All,
-    /// Those of these aggregates.
-    Aggregates(Vec<Aggregate>),
-    /// Those of a namespace's datacenters.
-    Namespace(String),
-    /// Those of the datacenters of this name, in all namespaces.
-    Datacenter(String),
-}
-
-impl Filter {
-    pub(super) fn subjects(&self, log: &stheno_events::LogId) -> Vec<String> {
-        match self {
-            Self::All => Vec::new(),
-            Self::Aggregates(aggregates) => aggregates.iter().map(|aggregate| aggregate.filter(log)).collect(),
-            Self::Namespace(namespace) => vec![stheno_events::subject::namespace(log, namespace)],
-            Self::Datacenter(name) => vec![stheno_events::subject::datacenter(log, name)],
-        }
-    }
 }
 
 /// Where a reader stops.

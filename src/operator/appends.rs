@@ -1,4 +1,7 @@
 //! Appends under way: one an aggregate, all aggregates at once, each to a certain end.
+//!
+//! A message may be read before its acknowledgement arrives, and then the engine goes on: what is read is in. The next
+//! append of the aggregate waits its turn here.
 
 use crate::log::{Log, Outcome, Resolution};
 use crate::operator::metrics::{AppendEnd, Metrics};
@@ -6,10 +9,12 @@ use crate::runtime;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use stheno_decide::engine::{Append, Appended};
 use stheno_events::{Aggregate, EventId};
+use tokio::sync::{Mutex, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// How an append ended.
@@ -38,18 +43,34 @@ pub(super) struct Appends {
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
     running: FuturesUnordered<BoxFuture<'static, Ended>>,
+    /// Whose turn it is in each aggregate that is written.
+    turns: BTreeMap<Aggregate, Arc<Mutex<()>>>,
+    /// Where to say that a message was read.
+    unread: BTreeMap<EventId, oneshot::Sender<u64>>,
 }
 
 impl Appends {
     pub(super) fn new(log: Log, metrics: Arc<Metrics>, cancel: CancellationToken) -> Self {
-        Self { log, metrics, cancel, running: FuturesUnordered::new() }
+        let (turns, unread) = (BTreeMap::new(), BTreeMap::new());
+        Self { log, metrics, cancel, running: FuturesUnordered::new(), turns, unread }
     }
 
-    pub(super) fn push(&self, append: Append) {
+    pub(super) fn push(&mut self, append: Append) {
         let (log, metrics, cancel) = (self.log.clone(), self.metrics.clone(), self.cancel.clone());
+        self.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        self.unread.retain(|_, reader| !reader.is_closed());
+        let turn = self.turns.entry(append.aggregate.clone()).or_default().clone();
+        let (reader, read) = oneshot::channel();
+        self.unread.insert(append.envelope.id.clone(), reader);
         self.running.push(Box::pin(async move {
+            let _turn = turn.lock().await;
             let begun = runtime::boot_ms();
-            let ended = run(&log, append, &cancel).await;
+            let (aggregate, id) = (append.aggregate.clone(), append.envelope.id.clone());
+            let ended = tokio::select! {
+                ended = run(&log, append, &cancel) => ended,
+                // An acknowledgement that is held up, or lost, is not waited for.
+                Ok(sequence) = read => certain(aggregate, id, Appended::Committed(sequence)),
+            };
             let end = match &ended {
                 Ended::Certain { appended: Appended::Committed(_), .. } => AppendEnd::Committed,
                 Ended::Certain { refused: Some(_), .. } => AppendEnd::Refused,
@@ -59,6 +80,14 @@ impl Appends {
             metrics.appended(end, runtime::boot_ms().saturating_sub(begun));
             ended
         }));
+    }
+
+    /// A message was read: it is in, whatever becomes of its acknowledgement.
+    pub(super) fn read(&mut self, id: &EventId, sequence: u64) {
+        if let Some(reader) = self.unread.remove(id) {
+            // One that has ended already knows.
+            let _ = reader.send(sequence);
+        }
     }
 
     /// The next one that ends; waits for ever when none is under way.
@@ -96,4 +125,86 @@ async fn run(log: &Log, append: Append, cancel: &CancellationToken) -> Ended {
 
 fn certain(aggregate: Aggregate, id: EventId, appended: Appended) -> Ended {
     Ended::Certain { aggregate, id, appended, refused: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Credentials, Endpoint, Patience, Settings};
+    use prometheus_client::registry::Registry;
+    use stheno_events::datacenter::Led;
+    use stheno_events::{DcKey, Digest, Envelope, Epoch, LAYOUT, Process};
+
+    fn append(id: &str, expected: u64, prev: Option<Digest>) -> Append {
+        let (ns, dc) = ("prod".into(), "dc1".into());
+        let aggregate = Aggregate::Datacenter(DcKey::new("prod", "dc1"));
+        let at = stheno_events::to_millis(runtime::wall());
+        let envelope = Envelope {
+            v: LAYOUT,
+            id: EventId::from(id),
+            at,
+            wall: at,
+            seen: expected,
+            epoch: Epoch(1),
+            ns,
+            dc,
+            dc_uid: None,
+            prev,
+            cause: None,
+            corr: None,
+            by: "test".into(),
+            events: vec![Led { epoch: Epoch(1), quiet_until: None }.into()],
+        };
+        Append { aggregate, process: Process::Backup, expected, envelope }
+    }
+
+    async fn appends(nats: &stheno_local::nats::Server) -> Appends {
+        let settings = Settings {
+            endpoint: Endpoint::External { url: nats.url(), credentials: Credentials::None },
+            stream: "STHENO".into(),
+            cluster: Some("cafe".into()),
+            allow_relaxed: false,
+            clock: Arc::new(runtime::wall),
+            patience: Patience::default(),
+        };
+        let log = Log::open(settings).await.unwrap();
+        let metrics = Arc::new(Metrics::register(&mut Registry::default()));
+        Appends::new(log, metrics, CancellationToken::new())
+    }
+
+    async fn soon(appends: &mut Appends) -> Appended {
+        let ended = tokio::time::timeout(Duration::from_secs(3), appends.next()).await.expect("it ends soon");
+        match ended {
+            Ended::Certain { appended, refused: None, .. } => appended,
+            Ended::Certain { .. } | Ended::Lost(_) | Ended::Cancelled => panic!("{ended:?}"),
+        }
+    }
+
+    /// The engine goes on when it has read its own message, and that may be before the acknowledgement.
+    #[tokio::test]
+    async fn the_next_append_waits_its_turn() {
+        let nats = stheno_local::testing::nats().await.unwrap();
+        let mut appends = appends(&nats).await;
+        appends.push(append("one", 0, None));
+        appends.push(append("two", 1, None));
+        appends.push(append("three", 2, None));
+        for sequence in 1..=3 {
+            assert_eq!(soon(&mut appends).await, Appended::Committed(sequence));
+        }
+        appends.push(append("four", 3, None));
+        assert_eq!(soon(&mut appends).await, Appended::Committed(4));
+        assert_eq!(appends.turns.len(), 1, "what is not written any more is forgotten");
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_in_though_its_acknowledgement_is_held_up() {
+        let mut nats = stheno_local::testing::nats().await.unwrap();
+        let mut appends = appends(&nats).await;
+        nats.pause().unwrap();
+        appends.push(append("one", 0, None));
+        assert!(tokio::time::timeout(Duration::from_millis(200), appends.next()).await.is_err(), "nobody answers");
+        appends.read(&EventId::from("one"), 1);
+        assert_eq!(soon(&mut appends).await, Appended::Committed(1));
+        nats.resume().unwrap();
+    }
 }

@@ -40,7 +40,8 @@ async fn append(log: &Log, story: &Story, from: usize) {
         let expected = heads.insert(aggregate.clone(), sequence).unwrap_or(0);
         if sequence > from as u64 {
             let id = Envelope::decode(payload).unwrap().id;
-            let outcome = log.append_encoded(&aggregate, process, expected, &id, payload.clone()).await.unwrap();
+            let outcome =
+                log.append_encoded(&aggregate, process.unwrap(), expected, &id, payload.clone()).await.unwrap();
             assert_eq!(outcome, Outcome::Committed(sequence));
         }
     }

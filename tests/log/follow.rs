@@ -46,7 +46,7 @@ async fn everything_in_order_then_caught_up_then_live() {
     let mut reader = log.follow(0, CancellationToken::new());
     for sequence in 1..=30 {
         let Item::Message(stored) = next(&mut reader).await else { panic!("no message") };
-        assert_eq!((stored.sequence, &stored.aggregate, stored.process), (sequence, &a, PROCESS));
+        assert_eq!((stored.sequence, &stored.aggregate, stored.process), (sequence, &a, Some(PROCESS)));
         let envelope = stored.envelope.unwrap();
         assert_eq!(envelope.encode().unwrap(), stored.payload);
         assert!((stored.time - envelope.wall).abs() < chrono::TimeDelta::seconds(5));
@@ -96,11 +96,49 @@ async fn what_is_none_of_ours_is_delivered_as_foreign() {
     assert!(matches!(malformed.envelope, Err(DecodeError::Malformed(_))), "{malformed:?}");
     let Item::Message(newer) = next(&mut reader).await else { panic!("no message") };
     assert!(newer.envelope.unwrap_err().to_string().contains("newer than this program"));
-    for subject in ["stheno.v1.cafe0000.ns.a.elsewhere", "stheno.v1.cafe0000.ns.A.backup", "stheno.v1.cafe0000.x"] {
+    let Item::Message(elsewhere) = next(&mut reader).await else { panic!("no message") };
+    assert_eq!((&elsewhere.aggregate, elsewhere.process), (&a, None));
+    assert!(matches!(elsewhere.envelope, Err(DecodeError::Process)), "{elsewhere:?}");
+    for subject in ["stheno.v1.cafe0000.ns.A.backup", "stheno.v1.cafe0000.x"] {
         let Item::Foreign(foreign) = next(&mut reader).await else { panic!("not foreign: {subject}") };
         assert_eq!(foreign.subject, subject);
     }
     assert!(matches!(next(&mut reader).await, Item::CaughtUp(5)));
+}
+
+/// The server compares the next append with everything in the subtree; so must whoever counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_of_another_build_is_counted_and_what_it_says_is_not() {
+    let server = nats().await.unwrap();
+    let log = open(&server.url()).await;
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let a = dc("a");
+    let said = envelope(&a, "said").encode().unwrap();
+    client.request("stheno.v1.cafe0000.ns.a.prophecy", said.into()).await.unwrap();
+    let mut world = stheno_projections::World::default();
+    let mut reader = log.follow(1, CancellationToken::new());
+    while let Item::Message(stored) = next(&mut reader).await {
+        let digest = stheno_events::Digest::of(&stored.payload);
+        let envelope = stored.envelope.as_ref();
+        world.apply(stheno_projections::Message {
+            sequence: stored.sequence,
+            aggregate: &stored.aggregate,
+            digest,
+            envelope,
+        });
+    }
+    let head = world.head(&a);
+    assert_eq!((head.sequence, world.unreadable), (1, 1));
+    let Aggregate::Datacenter(key) = &a else { panic!("no datacenter") };
+    let known = world.datacenter(key).unwrap();
+    assert_eq!(known.led, None, "what it says is not obeyed");
+    let why = known.frozen.as_deref().unwrap();
+    assert_eq!(
+        why,
+        "message 1 cannot be read: its subject names no process that this program knows: use a newer stheno"
+    );
+    let next = log.append(&a, PROCESS, head.sequence, &envelope(&a, "next")).await.unwrap();
+    assert_eq!(next, Outcome::Committed(2), "the next append does not collide with it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Composing a message: facts first, then every decision that follows from them, all or nothing.
 
-use super::{Append, Clock, Command, Engine, InFlight, Room};
+use super::clock::Clock;
+use super::{Append, Command, Engine, InFlight, Room};
 use crate::{Context, Observation, decide, policy, wake};
 use std::collections::BTreeMap;
 use std::sync::Arc;

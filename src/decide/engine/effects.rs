@@ -1,6 +1,7 @@
 //! Which effects run: what the state says is due is started, what is not due any more is stopped.
 
-use super::{Clock, Command, Engine};
+use super::clock::Clock;
+use super::{Command, Engine};
 use crate::{EffectKey, due, policy};
 use std::collections::BTreeSet;
 use stheno_events::backup::{self, ClaimAbandoned};

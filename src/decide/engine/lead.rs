@@ -1,6 +1,7 @@
 //! Terms: who may append and act. The Lease picks a candidate; the log decides.
 
-use super::{Append, Clock, Command, Engine, InFlight};
+use super::clock::Clock;
+use super::{Append, Command, Engine, InFlight};
 use crate::policy;
 use std::sync::Arc;
 use stheno_events::operator::{Checkpoint, Genesis, Leading, SteppedDown};

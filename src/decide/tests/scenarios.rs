@@ -10,6 +10,7 @@ use stheno_events::datacenter::Led;
 use stheno_events::observed::{self, BackupJob, BackupType, Meta, Pod, Sidecar};
 use stheno_events::{DcKey, Epoch, Event, PodName, Time, Uid};
 use stheno_projections::Datacenter;
+use stheno_projections::backup::NodeState;
 
 fn at(seconds: i64) -> Time {
     Utc.with_ymd_and_hms(2026, 3, 1, 2, 0, 0).unwrap() + TimeDelta::seconds(seconds)
@@ -128,6 +129,47 @@ impl Scenario {
         let (job, pod) = (Uid::from("job-1"), PodName::from(pod));
         self.and(NodeFinished { job, pod, attempt: 1, bytes: Some(10), files: Some(1), reused: None });
     }
+}
+
+/// The first claim after each of several calls in a row that were answered and broke off after `lasting` seconds: how
+/// many seconds after the end of the call it comes.
+fn waits(lasting: i64) -> Vec<i64> {
+    let mut scenario = Scenario::ready();
+    scenario.then();
+    let pod = PodName::from("sts-0");
+    scenario.started("sts-0", SidecarKind::Stheno);
+    let (mut now, mut waits) = (0, Vec::new());
+    for _ in 0..8 {
+        now += lasting;
+        let NodeState::Called { claim, .. } = &scenario.dc.operation(&"job-1".into()).unwrap().nodes[&pod].state else {
+            panic!("no claim is out");
+        };
+        let broke = NodeUnanswered {
+            job: "job-1".into(),
+            call: claim.call.clone(),
+            attempt: claim.attempt,
+            serial: claim.serial,
+            epoch: claim.epoch,
+            in_doubt: true,
+            not_found: false,
+            heard: Some(at(now)),
+            error: "the stream broke".into(),
+        };
+        scenario.when(now).and(broke);
+        let mut wait = 0;
+        while !scenario.when(now + wait).then().iter().any(|said| said.contains("Resume")) {
+            wait += 1;
+        }
+        waits.push(wait);
+        now += wait;
+    }
+    waits
+}
+
+#[test]
+fn calls_that_break_off_right_after_their_answer_come_ever_more_seldom() {
+    assert_eq!(waits(0), [1, 2, 4, 8, 16, 32, 60, 60]);
+    assert_eq!(waits(90), [1; 8], "a stream that broke off after a while is joined again at once");
 }
 
 // What matters of an event is told; of the others the name is enough.

@@ -1,0 +1,58 @@
+//! What effects and publishing find out: facts that wait for the next message.
+
+use super::{Engine, effects::Running};
+use crate::EffectKey;
+use stheno_events::backup::{self, Summarised};
+use stheno_events::{DcKey, Event};
+use stheno_projections::datacenter::Object;
+
+impl Engine {
+    /// What an effect found out: facts, now.
+    pub fn outcome(&mut self, key: &EffectKey, dc: &DcKey, events: Vec<Event>) {
+        if !self.effects.get(key).is_some_and(Running::runs) {
+            return;
+        }
+        let room = self.rooms.entry(dc.clone()).or_default();
+        room.dirty = true;
+        for mut event in events {
+            if let Event::Backup(backup::Event::Summarised(summary)) = &mut event {
+                fit(summary);
+            }
+            if let Event::Backup(backup::Event::Progress(progress)) = event {
+                let nodes = room.progress.entry(progress.job).or_default();
+                nodes.extend(progress.nodes.into_iter().map(|node| (node.pod.clone(), node)));
+            } else {
+                room.outcomes.push(event);
+            }
+        }
+    }
+
+    /// What publishing found out and no claimed effect reports: that a MedusaBackup was created, or was there before.
+    /// Dropped unless this process leads and the log still waits for it; the next attempt to create it says it again.
+    pub fn published(&mut self, key: &DcKey, event: Event) {
+        let Event::Backup(backup::Event::ObjectCreated(created)) = &event else { return };
+        let wanted = self.world.datacenter(key).is_some_and(|dc| {
+            dc.operation(&created.job).is_some_and(|operation| {
+                dc.backups.get(&operation.request.meta.name).is_some_and(|backup| {
+                    backup.operation.as_ref() == Some(&created.job) && backup.object == Object::Wanted
+                })
+            })
+        });
+        if !self.leads() || !wanted {
+            return;
+        }
+        let room = self.rooms.entry(key.clone()).or_default();
+        if !room.outcomes.contains(&event) {
+            room.outcomes.push(event);
+            room.dirty = true;
+        }
+    }
+}
+
+/// A summary that does not fit into a message goes without its tokens: topology, files and sizes are what is asked for.
+fn fit(summary: &mut Summarised) {
+    let tokens: usize = summary.nodes.iter().map(|node| node.tokens.len()).sum();
+    if tokens * 9 > crate::policy::SUMMARY_BYTES {
+        summary.nodes.iter_mut().for_each(|node| node.tokens.clear());
+    }
+}

@@ -1,0 +1,55 @@
+//! What the shell would publish.
+
+use super::{Happening, Sim, dc};
+use crate::api::JobStatus;
+use stheno_projections::backup::Stage;
+use stheno_projections::datacenter::Object;
+
+impl Sim {
+    /// What the shell would publish: what differs from what it last saw, one write of an object at a time.
+    pub(super) fn publish(&mut self, index: usize) {
+        if !self.processes[index].engine.leads() {
+            return;
+        }
+        let Some(dc) = self.processes[index].engine.world().datacenters.get(&dc()).cloned() else { return };
+        let life = self.processes[index].life;
+        for (uid, operation) in &dc.operations {
+            let desired = JobStatus {
+                started: operation.started(),
+                finished: match &operation.stage {
+                    Stage::Ended { finished, .. } => Some(*finished),
+                    Stage::Waiting { .. } | Stage::Running { .. } | Stage::Closing { .. } => None,
+                },
+                outcome: match &operation.stage {
+                    Stage::Ended { outcome, .. } => Some(format!("{outcome:?}")),
+                    Stage::Waiting { .. } | Stage::Running { .. } | Stage::Closing { .. } => None,
+                },
+            };
+            let Some((version, seen)) = self.processes[index].jobs.get(uid).cloned() else { continue };
+            if seen == desired || self.processes[index].writing.contains(uid) {
+                continue;
+            }
+            if self.crash(index, false) {
+                return;
+            }
+            self.processes[index].writing.insert(uid.clone());
+            let delay = 1 + self.below(5);
+            self.after(delay, Happening::StatusArrives(index, life, uid.clone(), version, desired));
+        }
+        for (name, backup) in &dc.backups {
+            let Some(operation) = backup.operation.clone().filter(|_| backup.object == Object::Wanted) else {
+                continue;
+            };
+            let process = &self.processes[index];
+            if process.backups.contains(name) || process.writing.contains(&operation) {
+                continue;
+            }
+            if self.crash(index, false) {
+                return;
+            }
+            self.processes[index].writing.insert(operation.clone());
+            let delay = 1 + self.below(5);
+            self.after(delay, Happening::CreateArrives(index, life, name.clone(), operation));
+        }
+    }
+}

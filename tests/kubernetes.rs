@@ -22,3 +22,5 @@ mod fences;
 mod interrupted;
 #[path = "kubernetes/seen.rs"]
 mod seen;
+#[path = "kubernetes/troubled.rs"]
+mod troubled;

@@ -30,7 +30,10 @@ pub(super) enum Trouble {
     Gone,
     /// The API server refuses it: what, in one sentence.
     Refused(String),
-    /// The API server is away.
+    /// The API server could not do it, perhaps for this object only: an admission webhook that does not answer, a store
+    /// that is away.
+    Failed(String),
+    /// The API server cannot be reached, or takes nothing from us now.
     Away(String),
 }
 
@@ -106,7 +109,9 @@ impl Writer {
                 let found = answer(kind, api.get(&backup.name)).await.map_err(|trouble| match trouble {
                     // Deleted in between: it is created at the next try.
                     Trouble::Gone => Trouble::Conflict,
-                    trouble @ (Trouble::Conflict | Trouble::Refused(_) | Trouble::Away(_)) => trouble,
+                    trouble @ (Trouble::Conflict | Trouble::Refused(_) | Trouble::Failed(_) | Trouble::Away(_)) => {
+                        trouble
+                    }
                 })?;
                 let foreign = found.labels().get(OPERATION_LABEL).map(String::as_str) != Some(backup.job.as_str());
                 (found, foreign)
@@ -276,7 +281,7 @@ async fn answer<T>(kind: ObjectKind, request: impl Future<Output = Result<T, kub
     match tokio::time::timeout(PATIENCE, request).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(trouble(kind.as_str(), error)),
-        Err(_) => Err(Trouble::Away(format!("no answer within {} s", PATIENCE.as_secs()))),
+        Err(_) => Err(Trouble::Failed(format!("no answer within {} s", PATIENCE.as_secs()))),
     }
 }
 
@@ -290,9 +295,8 @@ pub(super) fn trouble(kind: &str, error: kube::Error) -> Trouble {
             "the operator may not write objects of kind {kind}: allow it to its service account ({})",
             status.message
         )),
-        code @ 400..500 if code != 401 && code != 429 => {
-            Trouble::Refused(format!("an object of kind {kind} is refused: {}", status.message))
-        }
-        _ => Trouble::Away(status.message),
+        401 | 429 => Trouble::Away(status.message),
+        400..500 => Trouble::Refused(format!("an object of kind {kind} is refused: {}", status.message)),
+        _ => Trouble::Failed(status.message),
     }
 }

@@ -20,6 +20,8 @@ mod arrows;
 mod fences;
 #[path = "kubernetes/interrupted.rs"]
 mod interrupted;
+#[path = "kubernetes/kinds.rs"]
+mod kinds;
 #[path = "kubernetes/seen.rs"]
 mod seen;
 #[path = "kubernetes/troubled.rs"]

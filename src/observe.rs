@@ -26,6 +26,7 @@ mod mirror;
 mod parse;
 
 pub(crate) use list_watch::chain;
+pub(crate) use mirror::shared;
 pub use mirror::{Copy, Mirror, StatusDigest};
 pub use parse::{APPROVE, CANCEL, HOLD};
 

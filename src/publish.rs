@@ -18,6 +18,7 @@
 
 mod desired;
 mod note;
+mod reach;
 mod worker;
 mod write;
 

@@ -14,11 +14,24 @@ mod fixture;
 #[path = "kubernetes/operator.rs"]
 mod operator;
 
+#[allow(dead_code, reason = "it serves another test too")]
+#[path = "operator/ground.rs"]
+mod process;
+#[allow(dead_code, reason = "it serves other tests too")]
+#[path = "support/sidecar.rs"]
+mod sidecar;
+
+#[path = "kubernetes/adoption.rs"]
+mod adoption;
 #[path = "kubernetes/arrows.rs"]
 mod arrows;
 #[path = "kubernetes/fences.rs"]
 mod fences;
 #[path = "kubernetes/interrupted.rs"]
 mod interrupted;
+#[path = "kubernetes/kinds.rs"]
+mod kinds;
 #[path = "kubernetes/seen.rs"]
 mod seen;
+#[path = "kubernetes/troubled.rs"]
+mod troubled;

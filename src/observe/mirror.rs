@@ -1,5 +1,7 @@
 //! What lies on the API server, as far as publishing must know it to write only what differs.
 
+use crate::publish::MANAGER;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +41,15 @@ pub struct Copy {
     pub status: Option<StatusDigest>,
     /// Whether it has an owner.
     pub owned: bool,
+    /// Whether others wrote fields of its status.
+    pub shared: bool,
+}
+
+/// Whether others than we own fields of the status.
+pub(crate) fn shared(metadata: &ObjectMeta) -> bool {
+    let of_status =
+        metadata.managed_fields.iter().flatten().filter(|entry| entry.subresource.as_deref() == Some("status"));
+    of_status.into_iter().any(|entry| entry.manager.as_deref() != Some(MANAGER))
 }
 
 impl Copy {

@@ -1,6 +1,6 @@
 //! Object -> observation: allow-listed fields only; what cannot be read becomes one sentence and stalls nobody.
 
-use super::mirror::{Copy, StatusDigest};
+use super::mirror::{Copy, StatusDigest, shared};
 use chrono::DateTime;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time as KubeTime};
 use kube::api::DynamicObject;
@@ -71,6 +71,7 @@ pub(super) fn parse(kind: ObjectKind, object: &DynamicObject) -> Option<Parsed> 
         resource_version: meta.resource_version.clone(),
         status,
         owned: owned(metadata),
+        shared: shared(metadata),
     });
     let read = match kind {
         ObjectKind::MedusaBackupJob => backup_job(metadata, meta, data),
@@ -206,11 +207,11 @@ fn owned(metadata: &ObjectMeta) -> bool {
 
 fn status_digest<S>(data: &Value) -> Option<StatusDigest>
 where
-    S: Default + serde::de::DeserializeOwned + serde::Serialize,
+    S: Default + for<'a> serde::Deserialize<'a> + serde::Serialize,
 {
     match data.get("status") {
         None | Some(Value::Null) => StatusDigest::of(&S::default()),
-        Some(status) => StatusDigest::of(&serde_json::from_value::<S>(status.clone()).ok()?),
+        Some(status) => StatusDigest::of(&S::deserialize(status).ok()?),
     }
 }
 

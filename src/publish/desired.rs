@@ -19,6 +19,16 @@ pub(super) enum Desired {
     Backup(Backup),
 }
 
+impl Desired {
+    /// What it is, for people.
+    pub(super) fn title(&self) -> String {
+        match self {
+            Self::Job(job) => format!("MedusaBackupJob {}/{}", job.namespace, job.name),
+            Self::Backup(backup) => format!("MedusaBackup {}/{}", backup.dc.namespace, backup.name),
+        }
+    }
+}
+
 /// The status of a job, and its owner.
 #[derive(Debug)]
 pub(super) struct Job {

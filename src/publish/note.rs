@@ -10,6 +10,7 @@ use kube::api::{Api, PostParams};
 use std::sync::Arc;
 use stheno_events::observed::ObjectKind;
 use stheno_projections::status::Announcement;
+use tokio::time::Instant;
 
 /// Bytes of a note that the API server takes.
 const NOTE: usize = 1024;
@@ -23,6 +24,8 @@ pub(super) struct Note {
     pub(super) event: Event,
     /// Writes of it that failed.
     pub(super) failures: u32,
+    /// No write before.
+    pub(super) not_before: Option<Instant>,
 }
 
 impl Note {
@@ -52,7 +55,7 @@ impl Note {
             type_: Some(said.severity.as_str().to_owned()),
             ..Event::default()
         };
-        Self { namespace: said.namespace.clone(), event, failures: 0 }
+        Self { namespace: said.namespace.clone(), event, failures: 0, not_before: None }
     }
 
     /// Writes it; one that is there already is this one.

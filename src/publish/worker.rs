@@ -3,6 +3,7 @@
 use super::Order;
 use super::desired::{Desired, Job};
 use super::note::Note;
+use super::reach::{Reach, backoff};
 use super::write::{Trouble, Writer, trouble};
 use crate::observe::{Mirror, StatusDigest};
 use futures::StreamExt;
@@ -25,8 +26,6 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 const NODES_EVERY: Duration = Duration::from_secs(1);
 /// A conflict that no sight explains is read up after this.
 const REREAD: Duration = Duration::from_secs(10);
-/// The longest wait between two tries.
-const LONGEST: Duration = Duration::from_secs(60);
 /// Kubernetes Events that wait; beyond that the oldest are dropped: they are news, not records.
 const NOTES: usize = 1_000;
 /// Tries of one Kubernetes Event.
@@ -50,6 +49,8 @@ struct Slot {
     /// After a conflict: the version that was in the way.
     conflict: Option<Arc<str>>,
     failures: u32,
+    /// The trouble of it that was last told: one line a change.
+    told: Option<String>,
     /// What was last written of a job that still runs.
     shown: Option<Shown>,
 }
@@ -74,10 +75,7 @@ pub(super) struct Worker {
     slots: BTreeMap<Key, Slot>,
     notes: VecDeque<Note>,
     flights: FuturesUnordered<BoxFuture<'static, Landed>>,
-    /// The API server is away: until when nothing is tried, and how often it was in vain.
-    away: Option<(Instant, u32)>,
-    /// The trouble that was last told: one line a change.
-    told: Option<Trouble>,
+    reach: Reach<Key>,
 }
 
 impl Worker {
@@ -87,8 +85,7 @@ impl Worker {
             slots: BTreeMap::new(),
             notes: VecDeque::new(),
             flights: FuturesUnordered::new(),
-            away: None,
-            told: None,
+            reach: Reach::new(),
         }
     }
 
@@ -159,16 +156,17 @@ impl Worker {
     fn launch(&mut self, now: Instant) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         let mut later = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
-        let mut room = CONCURRENCY.saturating_sub(self.flights.len());
-        if let Some((until, _)) = self.away {
-            if now < until {
-                return Some(until);
-            }
-            // One write finds out whether it is back.
-            room = usize::from(self.flights.is_empty());
-        }
+        let mut room = match self.reach.room(now, CONCURRENCY) {
+            Ok(room) => room.saturating_sub(self.flights.len()),
+            Err(until) => return Some(until),
+        };
         let mut done = Vec::new();
-        for (key, slot) in &mut self.slots {
+        let mut slots: Vec<_> = self.slots.iter_mut().collect();
+        if self.reach.probes() {
+            // An object that always fails must not be the one that finds out, time after time.
+            slots.sort_by_key(|(_, slot)| slot.failures);
+        }
+        for (key, slot) in slots {
             if room == 0 {
                 break;
             }
@@ -210,8 +208,14 @@ impl Worker {
         for (key, desired) in done {
             self.tidy(&key, &desired);
         }
-        while room > 0 {
+        for _ in 0..self.notes.len() {
             let Some(note) = self.notes.pop_front() else { break };
+            let wait = note.not_before.filter(|at| now < *at);
+            if room == 0 || wait.is_some() {
+                wait.into_iter().for_each(&mut later);
+                self.notes.push_back(note);
+                continue;
+            }
             room -= 1;
             let client = self.writer.client.clone();
             self.flights.push(
@@ -229,14 +233,15 @@ impl Worker {
         match landed {
             Landed::Object { key, desired, version, result } => self.object(key, &desired, version, result, now),
             Landed::Note { mut note, result } => {
-                self.heard(result.as_ref().err(), now);
+                self.reach.heard(None, result.as_ref().err(), now);
                 note.failures += 1;
+                note.not_before = Some(now + backoff(note.failures));
                 let again = match result {
                     Ok(()) | Err(Trouble::Gone | Trouble::Conflict | Trouble::Refused(_)) => false,
-                    Err(Trouble::Away(_)) => note.failures < NOTE_TRIES,
+                    Err(Trouble::Failed(_) | Trouble::Away(_)) => note.failures < NOTE_TRIES,
                 };
                 if again {
-                    self.notes.push_front(*note);
+                    self.notes.push_back(*note);
                 }
             }
         }
@@ -250,7 +255,7 @@ impl Worker {
         result: Result<(), Trouble>,
         now: Instant,
     ) {
-        self.heard(result.as_ref().err(), now);
+        self.reach.heard(Some(key.clone()), result.as_ref().err(), now);
         let Some(slot) = self.slots.get_mut(&key) else { return };
         slot.flying = false;
         let newest = slot.desired.as_ref().is_some_and(|newest| Arc::ptr_eq(newest, desired));
@@ -259,6 +264,9 @@ impl Worker {
             Ok(()) => {
                 slot.failures = 0;
                 slot.not_before = None;
+                if slot.told.take().is_some() {
+                    tracing::info!("{} is written again", desired.title());
+                }
                 if let Desired::Job(job) = &**desired {
                     slot.shown = Some(Shown { at: now, stage: job.stage, nodes: job.nodes });
                 }
@@ -271,9 +279,14 @@ impl Worker {
                 slot.conflict = version.or_else(|| Some("".into()));
                 slot.not_before = Some(now + REREAD);
             }
-            Err(Trouble::Refused(_) | Trouble::Away(_)) => {
+            Err(Trouble::Away(_)) => slot.not_before = None,
+            Err(Trouble::Refused(text) | Trouble::Failed(text)) => {
                 slot.failures += 1;
                 slot.not_before = Some(now + backoff(slot.failures));
+                if slot.told.as_ref() != Some(&text) {
+                    tracing::warn!("{} cannot be written, it is tried again: {text}", desired.title());
+                    slot.told = Some(text);
+                }
             }
         }
         self.tidy(&key, desired);
@@ -290,39 +303,11 @@ impl Worker {
             self.slots.remove(key);
         }
     }
-
-    /// How the API server is: told once at each change.
-    fn heard(&mut self, trouble: Option<&Trouble>, now: Instant) {
-        match trouble {
-            Some(Trouble::Away(text)) => {
-                let failures = self.away.map_or(0, |(_, failures)| failures) + 1;
-                self.away = Some((now + backoff(failures), failures));
-                if !matches!(self.told, Some(Trouble::Away(_))) {
-                    tracing::warn!("the API server takes no writes, they are tried again: {text}");
-                    self.told = trouble.cloned();
-                }
-            }
-            Some(refused @ Trouble::Refused(text)) => {
-                self.away = None;
-                if self.told.as_ref() != Some(refused) {
-                    tracing::warn!("a write was refused, it is tried again: {text}");
-                    self.told = trouble.cloned();
-                }
-            }
-            Some(Trouble::Conflict | Trouble::Gone) => self.away = None,
-            None => {
-                self.away = None;
-                if self.told.take().is_some() {
-                    tracing::info!("the API server takes writes again");
-                }
-            }
-        }
-    }
 }
 
 impl Slot {
     const fn new() -> Self {
-        Self { desired: None, flying: false, not_before: None, conflict: None, failures: 0, shown: None }
+        Self { desired: None, flying: false, not_before: None, conflict: None, failures: 0, told: None, shown: None }
     }
 }
 
@@ -334,11 +319,6 @@ impl Shown {
         }
         Some(self.at + if self.nodes == job.nodes { PROGRESS_EVERY } else { NODES_EVERY })
     }
-}
-
-/// 1, 2, 4 … 60 s.
-fn backoff(failures: u32) -> Duration {
-    Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(LONGEST)
 }
 
 /// The version of an object as it was last seen.

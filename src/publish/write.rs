@@ -2,7 +2,7 @@
 
 use super::MANAGER;
 use super::desired::{Backup, Desired, Job};
-use crate::observe::{Copy, Mirror, StatusDigest, chain};
+use crate::observe::{Copy, Mirror, StatusDigest, chain, shared};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -30,7 +30,10 @@ pub(super) enum Trouble {
     Gone,
     /// The API server refuses it: what, in one sentence.
     Refused(String),
-    /// The API server is away.
+    /// The API server could not do it, perhaps for this object only: an admission webhook that does not answer, a store
+    /// that is away.
+    Failed(String),
+    /// The API server cannot be reached, or takes nothing from us now.
     Away(String),
 }
 
@@ -106,7 +109,9 @@ impl Writer {
                 let found = answer(kind, api.get(&backup.name)).await.map_err(|trouble| match trouble {
                     // Deleted in between: it is created at the next try.
                     Trouble::Gone => Trouble::Conflict,
-                    trouble @ (Trouble::Conflict | Trouble::Refused(_) | Trouble::Away(_)) => trouble,
+                    trouble @ (Trouble::Conflict | Trouble::Refused(_) | Trouble::Failed(_) | Trouble::Away(_)) => {
+                        trouble
+                    }
                 })?;
                 let foreign = found.labels().get(OPERATION_LABEL).map(String::as_str) != Some(backup.job.as_str());
                 (found, foreign)
@@ -139,7 +144,8 @@ impl Writer {
         }
     }
 
-    /// Writes a status: ours is applied, and what others left in its fields is taken out.
+    /// Writes a status: ours is applied. Where others left fields of it, all of it is set in one write, what we do not
+    /// say taken out: nobody shall see an end of ours with nodes of theirs that still run.
     async fn show<K, S>(
         &self,
         api: &Api<K>,
@@ -154,15 +160,20 @@ impl Writer {
     {
         let mut status = serde_json::to_value(status)
             .map_err(|error| Trouble::Refused(format!("a status has no JSON form: {error}")))?;
-        self.apply(api, uid, copy, json!({ "status": status }), true).await?;
-        // Server-side apply leaves fields that we do not say, where another program once wrote them.
-        let Some(copy) = self.mirror.get(uid).filter(|copy| copy.status != digest) else { return Ok(()) };
+        let mut known = copy.clone();
+        if !copy.shared {
+            self.apply(api, uid, copy, json!({ "status": status }), true).await?;
+            match self.mirror.get(uid).filter(|copy| copy.status != digest) {
+                Some(other) => known = other,
+                None => return Ok(()),
+            }
+        }
         for field in K::STATUS.iter().filter(|field| status.get(**field).is_none()).collect::<Vec<_>>() {
             status[*field] = Value::Null;
         }
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let patch = Patch::Merge(pinned::<K>(uid, &copy, json!({ "status": status })));
-        self.written(uid, copy.kind, api.patch_status(&copy.name, &params, &patch)).await
+        let patch = Patch::Merge(pinned::<K>(uid, &known, json!({ "status": status })));
+        self.written(uid, known.kind, api.patch_status(&known.name, &params, &patch)).await
     }
 
     /// Server-side apply of `patch` onto the object that `copy` tells of, and no other version of it.
@@ -209,6 +220,7 @@ impl Writer {
             resource_version: Arc::from(object.meta().resource_version.as_deref()?),
             status: object.status_digest(),
             owned: !object.owner_references().is_empty(),
+            shared: shared(object.meta()),
         };
         self.mirror.put(&uid, copy);
         Some(uid)
@@ -276,7 +288,7 @@ async fn answer<T>(kind: ObjectKind, request: impl Future<Output = Result<T, kub
     match tokio::time::timeout(PATIENCE, request).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(trouble(kind.as_str(), error)),
-        Err(_) => Err(Trouble::Away(format!("no answer within {} s", PATIENCE.as_secs()))),
+        Err(_) => Err(Trouble::Failed(format!("no answer within {} s", PATIENCE.as_secs()))),
     }
 }
 
@@ -290,9 +302,8 @@ pub(super) fn trouble(kind: &str, error: kube::Error) -> Trouble {
             "the operator may not write objects of kind {kind}: allow it to its service account ({})",
             status.message
         )),
-        code @ 400..500 if code != 401 && code != 429 => {
-            Trouble::Refused(format!("an object of kind {kind} is refused: {}", status.message))
-        }
-        _ => Trouble::Away(status.message),
+        401 | 429 => Trouble::Away(status.message),
+        400..500 => Trouble::Refused(format!("an object of kind {kind} is refused: {}", status.message)),
+        _ => Trouble::Failed(status.message),
     }
 }

@@ -73,7 +73,7 @@ async fn a_backup_is_shown_in_few_requests_and_a_restart_writes_nothing() {
     let healed = ground.jobs().get("nightly").await.unwrap().status.unwrap();
     assert_eq!((healed.message, healed.progress.as_deref()), (None, Some("3/3 nodes, 2.9 KB")));
     let writes = next.requests.writes();
-    assert_eq!(writes.len(), 2, "applied, and what the other one left taken out: {writes:?}");
+    assert_eq!(writes.len(), 1, "all of it at once, and what the other one left taken out: {writes:?}");
 
     // A deleted backup is the user's wish.
     ground.backups().delete("nightly", &Default::default()).await.unwrap();

@@ -10,66 +10,17 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "support/agent.rs"]
+mod agent;
 #[path = "operator/ground.rs"]
 mod ground;
 #[path = "support/sidecar.rs"]
 mod sidecar;
 
+use agent::Agent;
 use ground::Ground;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
-use stheno_local::cassandra::Cassandra;
-use stheno_local::ports::Port;
-use stheno_local::process::Process;
 use stheno_local::provision::{self, Part};
-use stheno_local::run::Run;
 use stheno_local::testing;
-use tokio::net::TcpStream;
-
-/// `stheno agent` beside a Cassandra node, with a bucket in a folder.
-struct Agent {
-    process: Process,
-    port: Port,
-    run: Run,
-}
-
-impl Agent {
-    async fn launch(node: &Cassandra) -> Self {
-        let (run, port) = (Run::temporary().unwrap(), Port::take().unwrap());
-        let store = run.folder("store").unwrap();
-        let ini = format!(
-            "[cassandra]\nconfig_file = {}\nnodetool_executable = {}\nresolve_ip_addresses = False\nuse_sudo = False\n\n\
-             [storage]\nstorage_provider = local\nbase_path = {}\nbucket_name = backups\nfqdn = {}\n\
-             use_sudo_for_restore = False\n\n[grpc]\nenabled = 1\n",
-            node.yaml().display(),
-            node.nodetool().display(),
-            store.display(),
-            node.ip(),
-        );
-        let ini = run.file("medusa.ini", &ini).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stheno"));
-        command.args(["agent", "--listen", &port.address().to_string(), "--config"]).arg(ini);
-        command.env("MEDUSA_TMP_DIR", run.folder("volume").unwrap());
-        let mut process = run.spawn("agent", command).unwrap();
-        let listens = async || TcpStream::connect(port.address()).await.is_ok();
-        process.until("accepting connections", Duration::from_secs(30), listens).await.unwrap();
-        Self { process, port, run }
-    }
-
-    fn objects(&self) -> Vec<PathBuf> {
-        files(&self.run.path().join("store"))
-    }
-}
-
-fn files(root: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(root).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_backup_from_kubectl_through_the_log_to_the_bucket_and_back() {

@@ -1,0 +1,148 @@
+//! What a drill is done to: a datacenter of one real node with its sidecar, operators, and their log.
+
+use crate::agent::Agent;
+use crate::ground::Ground;
+use crate::operators::{Place, Seat};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use stheno_local::cassandra::Cassandra;
+use stheno_local::provision::{self, Part};
+use stheno_local::run::Run;
+use stheno_local::testing;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use tokio::time::Instant;
+
+/// One after another: a drill that shares two processors with others tries their patience, not ours.
+static TURN: Mutex<()> = Mutex::const_new(());
+static CASSANDRA: OnceCell<Cassandra> = OnceCell::const_new();
+
+/// The node of all drills: their backups have names of their own.
+pub async fn cassandra() -> &'static Cassandra {
+    CASSANDRA.get_or_init(async || testing::cassandra().await.unwrap()).await
+}
+
+pub struct House {
+    pub ground: Ground,
+    pub agent: Agent,
+    pub operators: Vec<Seat>,
+    /// The private server's folder, where the log is private. It stays for a look when a drill fails.
+    pub data: Option<Run>,
+    /// When the sidecar and the server come back.
+    pub agent_back: Option<Instant>,
+    pub server_back: Option<Instant>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl House {
+    /// Two operators that stand for election, with the log on a server that all can reach.
+    pub async fn shared(name: &str) -> Self {
+        let mut house = Self::empty(name).await;
+        let place = Place::Url(house.ground.nats.url());
+        for number in 1..=2 {
+            let seat = Seat::new(&format!("operator-{number}"), name, &house.ground.account, &place);
+            house.operators.push(seat);
+        }
+        house
+    }
+
+    /// One operator with a private log.
+    pub async fn private(name: &str) -> Self {
+        let mut house = Self::empty(name).await;
+        let parts = provision::ensure(&[Part::NatsServer]).await.unwrap();
+        let data = Run::temporary().unwrap();
+        let place = Place::Private(data.path().to_owned(), parts.path(Part::NatsServer).unwrap().to_owned());
+        house.operators.push(Seat::new("operator", name, &house.ground.account, &place));
+        house.data = Some(data);
+        house
+    }
+
+    /// Without operators.
+    pub async fn empty(name: &str) -> Self {
+        let turn = TURN.lock().await;
+        let agent = Agent::launch(cassandra().await).await;
+        let ground = Ground::new(name).await;
+        ground.datacenter_at("dc1", &[agent.port.number()]).await;
+        Self { ground, agent, operators: Vec::new(), data: None, agent_back: None, server_back: None, _turn: turn }
+    }
+
+    /// SIGKILL for the sidecar.
+    pub fn kill_agent(&mut self, away: Duration) {
+        self.agent.kill();
+        self.agent_back = Some(Instant::now() + away);
+    }
+
+    /// SIGKILL for the NATS server. A private one is started again by its operator.
+    pub fn kill_server(&mut self, away: Duration) -> bool {
+        match &self.data {
+            None => {
+                self.ground.nats.kill();
+                self.server_back = Some(Instant::now() + away);
+                true
+            }
+            Some(data) => kill_private(data.path()),
+        }
+    }
+
+    /// Brings back what is due.
+    pub async fn tend(&mut self) {
+        let now = Instant::now();
+        if self.server_back.take_if(|back| *back <= now).is_some() {
+            self.ground.nats.start().await.unwrap();
+        }
+        if self.agent_back.take_if(|back| *back <= now).is_some() {
+            self.agent.start().await;
+        }
+        assert!(self.agent_back.is_some() || self.agent.runs(), "the sidecar ended by itself:\n{}", self.agent.log());
+        for operator in &mut self.operators {
+            operator.tend();
+        }
+    }
+
+    /// Brings back everything now.
+    pub async fn all_back(&mut self) {
+        let now = Instant::now();
+        self.server_back = self.server_back.map(|_| now);
+        self.agent_back = self.agent_back.map(|_| now);
+        self.tend().await;
+        for operator in &mut self.operators {
+            operator.back_now();
+        }
+    }
+
+    /// `stheno` on this house's log: whether it succeeded, and what it said on both outputs.
+    pub async fn stheno(&self, arguments: &[&str]) -> (bool, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stheno"));
+        command.args(arguments);
+        match &self.data {
+            None => command.args(["--nats-url", &self.ground.nats.url()]),
+            Some(data) => {
+                let parts = provision::ensure(&[Part::NatsServer]).await.unwrap();
+                command.env("STHENO_NATS_SERVER", parts.path(Part::NatsServer).unwrap());
+                command.arg("--data-dir").arg(data.path())
+            }
+        };
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// The whole log in a file.
+    pub async fn export(&self, folder: &Path) -> PathBuf {
+        let path = folder.join("log.stheno");
+        let (good, _, error) = self.stheno(&["audit", "export", "--force", path.to_str().unwrap()]).await;
+        assert!(good, "{error}");
+        path
+    }
+}
+
+/// SIGKILL for a private server, if one runs: its pid is in its notice.
+fn kill_private(data: &Path) -> bool {
+    let Ok(notice) = std::fs::read(data.join("nats/server.json")) else { return false };
+    let Ok(notice) = serde_json::from_slice::<serde_json::Value>(&notice) else { return false };
+    let Some(pid) = notice["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()) else { return false };
+    // A pid that was given to somebody else meanwhile is left alone.
+    let theirs = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    theirs.contains(data.to_str().unwrap())
+        && nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).is_ok()
+}

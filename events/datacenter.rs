@@ -1,6 +1,6 @@
 //! A datacenter as a unit of consistency: who leads it, and which one of its name it is.
 
-use crate::{Epoch, Time, Uid, family::family};
+use crate::{Epoch, PodName, Time, Uid, family::family};
 use serde::{Deserialize, Serialize};
 
 family! { "datacenter":
@@ -8,6 +8,9 @@ family! { "datacenter":
     Led = "led" v 1 critical,
     /// Another CassandraDatacenter of the same name: open operations of the former one end.
     Incarnation = "incarnation" v 1 critical,
+    /// A sidecar has served a later term than the one that runs: the log was put back, or begun anew. The leader begins
+    /// a term above it.
+    Overtaken = "overtaken" v 1 informational,
 }
 
 /// A leader takes the aggregate.
@@ -28,4 +31,13 @@ pub struct Incarnation {
     pub former: Uid,
     /// The UID from now on.
     pub uid: Uid,
+}
+
+/// A sidecar has served a later term.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overtaken {
+    /// The pod whose sidecar says so.
+    pub pod: PodName,
+    /// The highest term that it has served: it refuses lower ones.
+    pub epoch: Epoch,
 }

@@ -5,7 +5,7 @@ use crate::backup::{
     NodeStarted, NodeUnanswered, ObjectCreated, Outcome, OutcomeDecided, Progress, Queued, SidecarKind, Started,
     Summarised, SummaryFailed, WaitReason,
 };
-use crate::datacenter::{Incarnation, Led};
+use crate::datacenter::{Incarnation, Led, Overtaken};
 use crate::observed::{
     self, Adopted, BackupJob, BackupType, Gap, Gone, Malformed, Meta, ObjectKind, Observable, Pod, Sidecar,
     Unobservable,
@@ -197,6 +197,7 @@ fn others() -> impl Iterator<Item = Event> {
     [
         Led { epoch: EPOCH, quiet_until: Some(time(10)) }.into(),
         Incarnation { former, uid }.into(),
+        Overtaken { pod: pod(), epoch: Epoch(5) }.into(),
         Genesis { cluster: "7e1c0d5a-33d2-4f0a-8a53-1f2f6b0c9e11".into(), at: time(0) }.into(),
         Leading { epoch: EPOCH, identity: "stheno-0".into() }.into(),
         SteppedDown { epoch: EPOCH }.into(),

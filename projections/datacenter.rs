@@ -95,6 +95,8 @@ impl Datacenter {
             Event::Observed(event) => self.observe(event, at, touched),
             Event::Backup(event) => self.backup(event, at, touched),
             Event::Datacenter(DcEvent::Led(led)) => self.led = Some(led.clone()),
+            // What it means is the operator's: see World::apply.
+            Event::Datacenter(DcEvent::Overtaken(_)) => {}
             Event::Datacenter(DcEvent::Incarnation(e)) => {
                 self.uid = Some(e.uid.clone());
                 self.pods.clear();

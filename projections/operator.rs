@@ -14,6 +14,9 @@ pub struct Operator {
     pub genesis: Option<Genesis>,
     /// The term that runs, or ran last; 0 before the first.
     pub epoch: Epoch,
+    /// The highest term that a sidecar has served, where the log knew of none so high: it had been put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overtaken: Option<Epoch>,
     /// Who leads, or led last.
     pub identity: Option<Arc<str>>,
     /// When the term began.

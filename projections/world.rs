@@ -5,6 +5,7 @@ use crate::operator::Operator;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use stheno_events::datacenter::Event as DcEvent;
 use stheno_events::envelope::DecodeError;
 use stheno_events::{Aggregate, DcKey, Digest, Envelope, Event, Fact, LogId, Time, Uid};
 
@@ -95,7 +96,12 @@ impl World {
                     Ok(envelope) => {
                         for fact in &envelope.events {
                             match fact {
-                                Fact::Known(event) => datacenter.apply(event, envelope.at, &mut touched),
+                                Fact::Known(event) => {
+                                    if let Event::Datacenter(DcEvent::Overtaken(e)) = event {
+                                        self.operator.overtaken = self.operator.overtaken.max(Some(e.epoch));
+                                    }
+                                    datacenter.apply(event, envelope.at, &mut touched);
+                                }
                                 Fact::Unknown { name, version, critical, .. } => {
                                     *self.skipped.entry((name.clone(), *version)).or_default() += 1;
                                     if *critical {

@@ -198,6 +198,9 @@ fn datacenter(event: &DatacenterEvent) -> String {
             ),
             None => format!("the leader of term {} takes over", e.epoch),
         },
+        DatacenterEvent::Overtaken(e) => {
+            format!("{} has served term {}, later than this log knows: a term above it begins", e.pod, e.epoch)
+        }
         DatacenterEvent::Incarnation(e) => {
             format!(
                 "this is another datacenter of the same name (uid {}, before {}): what was open has ended",
@@ -253,7 +256,7 @@ pub const fn weight(fact: &Fact) -> Weight {
             | BackupEvent::ObjectCreated(_) => Weight::Plain,
         },
         Fact::Known(Event::Datacenter(event)) => match event {
-            DatacenterEvent::Incarnation(_) => Weight::Care,
+            DatacenterEvent::Incarnation(_) | DatacenterEvent::Overtaken(_) => Weight::Care,
             DatacenterEvent::Led(_) => Weight::Plain,
         },
         Fact::Known(Event::Operator(_)) => Weight::Plain,

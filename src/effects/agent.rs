@@ -6,7 +6,8 @@ use std::sync::Arc;
 use stheno_events::backup::{
     Call, NodeFailed, NodeFinished, NodeProgress, NodeStarted, NodeUnanswered, Progress, SidecarKind, SummaryFailed,
 };
-use stheno_events::{Event, PodName, Time};
+use stheno_events::datacenter::Overtaken;
+use stheno_events::{Epoch, Event, PodName, Time};
 use stheno_rpc::sidecar::CapabilitiesRequest;
 use tonic::Code;
 
@@ -39,7 +40,8 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
         kind = kind(&sidecar) => kind,
     };
     let kind = match kind {
-        Ok(kind) => kind,
+        Ok((_, seen)) if seen > errand.effect.key.epoch => return errand.overtaken(seen).await,
+        Ok((kind, _)) => kind,
         // Only a question was sent so far: a start has certainly not been.
         Err(failure) => return errand.unanswered(errand.resumes(), None, failure.sentence()).await,
     };
@@ -55,11 +57,11 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
     }
 }
 
-/// Who answers there: stock Medusa has no such service.
-async fn kind(sidecar: &Sidecar) -> Result<SidecarKind, Failure> {
+/// Who answers there, and the highest term that it has served: stock Medusa has no such service, and knows no terms.
+async fn kind(sidecar: &Sidecar) -> Result<(SidecarKind, Epoch), Failure> {
     match within(sidecar.pace.unary, "Capabilities", sidecar.ours().capabilities(CapabilitiesRequest {})).await {
-        Ok(_) => Ok(SidecarKind::Stheno),
-        Err(failure) if failure.is(Code::Unimplemented) => Ok(SidecarKind::Medusa),
+        Ok(answer) => Ok((SidecarKind::Stheno, Epoch(answer.epoch))),
+        Err(failure) if failure.is(Code::Unimplemented) => Ok((SidecarKind::Medusa, Epoch(0))),
         Err(failure) => Err(failure),
     }
 }
@@ -114,6 +116,13 @@ impl Errand {
     /// backup itself: an error is no sign of its life.
     pub(super) async fn unanswered(&self, in_doubt: bool, heard: Option<Time>, error: &str) {
         self.end(in_doubt, false, heard, error).await;
+    }
+
+    /// The sidecar has served a later term than this one: it was not asked for anything.
+    async fn overtaken(&self, seen: Epoch) {
+        self.found(vec![Overtaken { pod: self.pod().clone(), epoch: seen }.into()]).await;
+        let error = format!("the sidecar has served term {seen}, and refuses term {}", self.effect.key.epoch);
+        self.unanswered(self.resumes(), None, &error).await;
     }
 
     /// The sidecar answered, and knows nothing of the backup.

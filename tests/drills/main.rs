@@ -21,5 +21,6 @@ mod sidecar;
 
 mod house;
 mod kills;
+mod old_copies;
 mod operators;
 mod truth;

@@ -23,6 +23,21 @@ struct Told {
     failed: Vec<String>,
 }
 
+/// A backup's manifest as it lies in the bucket: who backs up again writes it again.
+#[derive(Debug, PartialEq)]
+pub struct Manifest {
+    written: Time,
+    content: Vec<u8>,
+}
+
+impl Manifest {
+    pub fn of(house: &House, name: &str) -> Self {
+        let path = house.agent.backup(name).join("meta/manifest.json");
+        let content = std::fs::read(&path).unwrap_or_else(|error| panic!("{name} is not in the bucket: {error}"));
+        Self { written: std::fs::metadata(&path).unwrap().modified().unwrap().into(), content }
+    }
+}
+
 /// Looks at everything. The operators are stopped.
 pub async fn told(house: &mut House, jobs: &[String]) {
     published(house).await;
@@ -111,11 +126,9 @@ fn note(told: &mut Told, event: &backup::Event, entry: &Entry) {
 
 /// The backup is in the bucket, whole, and was not written again after the log had said that it is.
 fn in_bucket(house: &House, name: &str, finished: Time) {
-    let manifest = house.agent.backup(name).join("meta/manifest.json");
-    let bytes = std::fs::read(&manifest).unwrap_or_else(|error| panic!("{name} ended well, but: {error}"));
-    let written: Time = std::fs::metadata(&manifest).unwrap().modified().unwrap().into();
+    let Manifest { written, content } = Manifest::of(house, name);
     assert!(written <= finished, "{name}: its manifest was written at {written}, told as finished at {finished}");
-    let sections: Vec<Value> = serde_json::from_slice(&bytes).unwrap();
+    let sections: Vec<Value> = serde_json::from_slice(&content).unwrap();
     let mut objects = 0;
     for object in sections.iter().flat_map(|section| section["objects"].as_array().unwrap()) {
         let path = house.agent.bucket().join(object["path"].as_str().unwrap());

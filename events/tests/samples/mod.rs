@@ -7,7 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 use std::sync::Arc;
 use stheno_events::backup::{self, BackupNode, Call, NodeProgress, Outcome, SidecarKind, WaitReason};
-use stheno_events::datacenter::{Incarnation, Led};
+use stheno_events::datacenter::{Incarnation, Led, Overtaken};
 use stheno_events::observed::{self, BackupType, Meta, ObjectKind, Sidecar};
 use stheno_events::operator::{Checkpoint, Genesis, Leading, SteppedDown};
 use stheno_events::{Digest, Envelope, Epoch, Event, EventId, Fact, LAYOUT, PodName, Time, Uid};
@@ -249,6 +249,7 @@ pub fn kinds() -> Vec<BoxedStrategy<Event>> {
         // datacenter
         (epoch(), option::of(time())).prop_map(|(epoch, quiet_until)| Led { epoch, quiet_until }.into()).boxed(),
         (uid(), uid()).prop_map(|(former, uid)| Incarnation { former, uid }.into()).boxed(),
+        (pod(), epoch()).prop_map(|(pod, epoch)| Overtaken { pod, epoch }.into()).boxed(),
         // operator
         (uid(), time()).prop_map(|(cluster, at)| Genesis { cluster, at }.into()).boxed(),
         (epoch(), text()).prop_map(|(epoch, identity)| Leading { epoch, identity }.into()).boxed(),

@@ -93,12 +93,19 @@ impl Engine {
             self.depose();
             return;
         }
+        // A sidecar refuses this term: the log was put back behind a later one. The next term lies above all of them.
+        if let Role::Leading { epoch, ending: false, .. } = self.role
+            && self.world.operator.overtaken > Some(epoch)
+        {
+            self.finish();
+        }
         if self.operator_in_flight.is_some() || self.operator_behind > self.world.head.sequence || !self.caught_up {
             return;
         }
         let (epoch, events) = match &self.role {
             Role::Following if self.elected => {
-                let epoch = Epoch(self.world.operator.epoch.0 + 1);
+                let operator = &self.world.operator;
+                let epoch = Epoch(operator.epoch.max(operator.overtaken.unwrap_or_default()).0 + 1);
                 let genesis = self
                     .world
                     .operator

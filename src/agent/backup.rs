@@ -45,6 +45,9 @@ pub enum Error {
         /// Who began it.
         owner: String,
     },
+    /// Somebody wanted it to end.
+    #[error("the backup was cancelled")]
+    Cancelled,
     /// Ours, but no JSON.
     #[error("cannot read or write {key:?} as JSON")]
     Json {
@@ -76,7 +79,7 @@ impl Error {
             Self::Snapshot(error) => error.retryable(),
             Self::Cql(error) => error.retryable(),
             Self::State(_) | Self::Vanished { .. } => true,
-            Self::Name(_) | Self::Exists { .. } | Self::Json { .. } => false,
+            Self::Name(_) | Self::Exists { .. } | Self::Cancelled | Self::Json { .. } => false,
         }
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! A store that fails is an error for the caller, never an absent backup. An entry that cannot be read costs that entry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde_json::Value;
 use stheno_rpc::medusa::{BackupNode, BackupSummary, StatusType};
+use stheno_rpc::sidecar::{ListedBackup, ListedNode, listed_backup};
 
 use crate::layout::{Entry, Layout};
 use crate::manifest::{self, Totals};
@@ -81,6 +82,58 @@ impl Catalogue {
         }
     }
 
+    /// At most `size` backups after a position (start in seconds since the Unix epoch, name), oldest first, and the position
+    /// of the last one when more follow. Only what is on the page is read.
+    pub async fn page(
+        &self,
+        after: Option<(i64, String)>,
+        size: usize,
+        failed: impl Fn(&str) -> bool,
+    ) -> Result<(Vec<ListedBackup>, Option<(i64, String)>), Error> {
+        let backups = self.existing(self.read(&self.layout.index()).await?).await?;
+        let mut order: Vec<((i64, String), &Nodes)> = Vec::with_capacity(backups.len());
+        for (name, nodes) in &backups {
+            let started = nodes.values().filter_map(NodeEntries::started).min().unwrap_or_default();
+            order.push(((started, name.clone()), nodes));
+        }
+        order.retain(|(at, _)| after.as_ref().is_none_or(|after| at > after));
+        order.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let more = order.len() > size;
+        order.truncate(size);
+        let next = order.last().filter(|_| more).map(|(at, _)| at.clone());
+        let mut asked = Vec::with_capacity(order.len());
+        for ((_, name), nodes) in &order {
+            asked.push(self.summary(name, nodes, failed(name)).boxed());
+        }
+        let page: Vec<BackupSummary> = futures::stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+        Ok((page.into_iter().map(listed).collect(), next))
+    }
+
+    /// Names of the backups that every node of their ring has finished.
+    pub async fn complete(&self) -> Result<BTreeSet<String>, Error> {
+        let backups = self.existing(self.read(&self.layout.index()).await?).await?;
+        let judged = backups.iter().map(|(name, nodes)| async move {
+            let tokenmap = self.first(nodes).and_then(|entries| entries.tokenmap.as_ref());
+            let ring = match tokenmap {
+                Some(found) => self.ring(found).await?.unwrap_or_default(),
+                None => Vec::new(),
+            };
+            let done = |host: &str| nodes.get(host).is_some_and(|entries| entries.finished().is_some());
+            let complete = !ring.is_empty() && ring.iter().all(|node| done(&node.host));
+            Ok(complete.then(|| name.clone()))
+        });
+        let judged = futures::stream::iter(judged.collect::<Vec<_>>()).buffered(AT_ONCE);
+        Ok(judged.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
+    }
+
+    /// The node whose tokenmap counts. Medusa takes the one that began first; the own one, where there is one, is that of
+    /// our datacenter.
+    fn first<'n>(&self, nodes: &'n Nodes) -> Option<&'n NodeEntries> {
+        let own = nodes.get(self.layout.node().as_str());
+        let earliest = || nodes.iter().min_by_key(|(node, entries)| (entries.started(), (*node).clone()));
+        own.or_else(|| earliest().map(|(_, entries)| entries))
+    }
+
     async fn read(&self, root: &str) -> Result<BTreeMap<String, Nodes>, Error> {
         let mut backups: BTreeMap<String, Nodes> = BTreeMap::new();
         for found in self.store.list(root).await? {
@@ -127,10 +180,8 @@ impl Catalogue {
     }
 
     async fn summary(&self, name: &str, nodes: &Nodes, failed: bool) -> Result<BackupSummary, Error> {
-        // Medusa takes the ring of the node that began first; the own one, where there is one, is that of our datacenter.
-        let own = nodes.get_key_value(self.layout.node().as_str());
-        let first = own.or_else(|| nodes.iter().min_by_key(|(node, entries)| (entries.started(), (*node).clone())));
-        let ring = match first.and_then(|(_, entries)| entries.tokenmap.as_ref()) {
+        let first = self.first(nodes);
+        let ring = match first.and_then(|entries| entries.tokenmap.as_ref()) {
             Some(found) => self.ring(found).await?,
             None => None,
         };
@@ -164,7 +215,7 @@ impl Catalogue {
         let started = expected.iter().filter_map(|(_, entries)| entries.started()).min();
         let started = started.or_else(|| nodes.values().filter_map(NodeEntries::started).min());
         let finished = done.iter().filter_map(|entries| entries.finished()).max().filter(|_| complete);
-        let differential = first.is_some_and(|(_, entries)| entries.differential);
+        let differential = first.is_some_and(|entries| entries.differential);
         Ok(BackupSummary {
             backup_name: name.to_owned(),
             start_time: started.unwrap_or_default(),
@@ -221,6 +272,32 @@ impl Catalogue {
     fn cache(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (String, Totals)>> {
         // Nothing panics while it is held.
         self.totals.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A summary in the words of our extension.
+fn listed(summary: BackupSummary) -> ListedBackup {
+    let status = match summary.status() {
+        StatusType::Success => listed_backup::Status::Complete,
+        StatusType::InProgress => listed_backup::Status::Unfinished,
+        StatusType::Failed => listed_backup::Status::PartFailed,
+        StatusType::Unknown => listed_backup::Status::Damaged,
+    };
+    let node = |node: BackupNode| ListedNode {
+        host: node.host,
+        datacenter: node.datacenter,
+        rack: node.rack,
+        tokens: node.tokens,
+    };
+    ListedBackup {
+        status: status.into(),
+        differential: summary.backup_type == "differential",
+        started: summary.start_time,
+        finished: summary.finish_time,
+        bytes: summary.total_size.unsigned_abs(),
+        objects: summary.total_objects.unsigned_abs(),
+        nodes: summary.nodes.into_iter().map(node).collect(),
+        name: summary.backup_name,
     }
 }
 

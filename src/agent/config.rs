@@ -12,7 +12,13 @@ use crate::layout::{self, NodeName};
 use crate::yaml::{self, CassandraYaml};
 
 mod cassandra;
+mod file;
 mod storage;
+
+pub use cassandra::{Cassandra, CqlTls, Naming, Password, Snapshots};
+pub use storage::{Credentials, Place, Retention, S3, Storage};
+
+use file::{File, boolean};
 
 /// Medusa's gRPC port.
 const GRPC_PORT: u16 = 50051;
@@ -99,143 +105,6 @@ pub struct Config {
     pub state_dir: PathBuf,
 }
 
-/// The bucket and how to write to it.
-#[derive(Debug, Clone)]
-pub struct Storage {
-    /// As written, for Capabilities.
-    pub provider: String,
-    /// Which kind of store.
-    pub place: Place,
-    /// Bucket's name.
-    pub bucket: String,
-    /// One key segment before everything, if any.
-    pub prefix: Option<String>,
-    /// Files in flight at once (Medusa's concurrent_transfers).
-    pub transfers: usize,
-    /// Parts of one file in flight at once.
-    pub part_transfers: usize,
-    /// From this size on a file goes up in parts, in bytes.
-    pub multipart_threshold: u64,
-    /// Size of a part in bytes.
-    pub part_size: u64,
-    /// Bytes per second for the whole node; S3 only.
-    pub bandwidth: Option<u64>,
-}
-
-/// A kind of store.
-#[derive(Debug, Clone)]
-pub enum Place {
-    /// A directory: `base_path/bucket_name`.
-    Local {
-        /// base_path.
-        base: PathBuf,
-    },
-    /// Anything that speaks S3.
-    S3(S3),
-}
-
-/// S3's own settings.
-#[derive(Debug, Clone)]
-pub struct S3 {
-    /// `http(s)://host[:port]`; `None` for AWS.
-    pub endpoint: Option<String>,
-    /// Host without scheme, for Capabilities.
-    pub host: String,
-    /// Region.
-    pub region: String,
-    /// From key_file; without it the machine's own identity is used (IRSA, IMDS, environment).
-    pub credentials: Option<Credentials>,
-    /// Whether a certificate must be valid.
-    pub verify_tls: bool,
-    /// Bucket in the host name instead of the path.
-    pub virtual_host: bool,
-    /// Storage class for everything written.
-    pub storage_class: Option<String>,
-    /// Key of SSE-KMS.
-    pub kms_id: Option<String>,
-    /// Base64 key of SSE-C.
-    pub sse_c_key: Option<String>,
-}
-
-/// Keys of a bucket. Never printed.
-#[derive(Clone)]
-pub struct Credentials {
-    /// aws_access_key_id.
-    pub id: String,
-    /// aws_secret_access_key.
-    pub secret: String,
-    /// aws_session_token.
-    pub token: Option<String>,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Credentials(***)")
-    }
-}
-
-/// How Cassandra is reached.
-#[derive(Debug, Clone)]
-pub struct Cassandra {
-    /// cassandra.yaml: directories, addresses, ports.
-    pub yaml: CassandraYaml,
-    /// User and password of CQL.
-    pub login: Option<(String, Password)>,
-    /// TLS of CQL, when certfile is set.
-    pub tls: Option<CqlTls>,
-    /// How addresses of the ring become names of nodes.
-    pub naming: Naming,
-}
-
-/// A password. Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(pub String);
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// PEM files of CQL's TLS.
-#[derive(Debug, Clone)]
-pub struct CqlTls {
-    /// The authority that signed Cassandra's certificate.
-    pub authority: PathBuf,
-    /// Our certificate and key, when Cassandra asks for one.
-    pub identity: Option<(PathBuf, PathBuf)>,
-}
-
-/// How an address of the ring becomes the name of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Naming {
-    /// The address itself (resolve_ip_addresses = False).
-    Address,
-    /// The name that DNS or the hosts file gives it.
-    Host,
-    /// The pod's name: the first label of such a name (kubernetes.enabled).
-    Pod,
-}
-
-/// How snapshots are taken.
-#[derive(Debug, Clone)]
-pub enum Snapshots {
-    /// The management API beside Cassandra.
-    Management {
-        /// Address of its snapshots resource.
-        url: String,
-        /// Certificate and key, when it wants them.
-        identity: Option<(PathBuf, PathBuf)>,
-    },
-    /// nodetool.
-    Nodetool {
-        /// Program.
-        program: String,
-        /// What comes before the sub-command.
-        arguments: Vec<String>,
-    },
-}
-
 /// How we are reached.
 #[derive(Debug, Clone)]
 pub struct Grpc {
@@ -319,63 +188,6 @@ impl Config {
 /// How long the management API may take for a snapshot: it flushes every table first.
 pub const SNAPSHOT_LIMIT: Duration = Duration::from_secs(600);
 
-/// An ini file with the sentence for what it lacks.
-struct File<'a> {
-    ini: &'a Ini,
-    path: &'a Path,
-}
-
-impl<'a> File<'a> {
-    fn get(&self, section: &str, key: &str) -> Option<&'a str> {
-        self.ini.get(section, key)
-    }
-
-    fn need(&self, section: &'static str, key: &'static str) -> Result<&'a str, Error> {
-        self.get(section, key).ok_or_else(|| Error::Missing { path: self.path.to_owned(), section, key })
-    }
-
-    fn flag(&self, section: &'static str, key: &'static str, default: bool) -> Result<bool, Error> {
-        self.parsed(section, key, boolean, "True or False").map(|value| value.unwrap_or(default))
-    }
-
-    fn parsed<T>(
-        &self,
-        section: &'static str,
-        key: &'static str,
-        parse: impl Fn(&str) -> Option<T>,
-        expected: &'static str,
-    ) -> Result<Option<T>, Error> {
-        match self.get(section, key) {
-            None => Ok(None),
-            Some(value) => match parse(value) {
-                Some(parsed) => Ok(Some(parsed)),
-                None => Err(Error::Value { section, key, value: value.to_owned(), expected }),
-            },
-        }
-    }
-
-    fn size(&self, section: &'static str, key: &'static str, default: u64) -> Result<u64, Error> {
-        let size = self.parsed(section, key, storage::bytes, "a size such as 50MB, or a number of bytes")?;
-        Ok(size.filter(|size| *size > 0).unwrap_or(default))
-    }
-
-    fn count(&self, section: &'static str, key: &'static str, default: usize) -> Result<usize, Error> {
-        let count = self.parsed(section, key, |value| value.parse::<usize>().ok(), "a whole number")?;
-        Ok(count.unwrap_or(default).max(1))
-    }
-
-    fn segment(&self, key: &'static str, value: &'a str) -> Result<String, Error> {
-        let fits = !value.contains(['/', '\\', '#', '?', '%', '*']) && !matches!(value, "." | "..");
-        let wrong = || Error::Value {
-            section: "storage",
-            key,
-            value: value.to_owned(),
-            expected: "a name without slashes or wildcards",
-        };
-        fits.then(|| value.to_owned()).ok_or_else(wrong)
-    }
-}
-
 fn grpc(file: &File<'_>) -> Result<Grpc, Error> {
     let port = file.parsed("grpc", "port", |value| value.parse::<u16>().ok(), "a port number")?;
     let tls = match file.get("grpc", "tls_cert") {
@@ -401,15 +213,6 @@ fn read(path: &Path) -> Result<String, Error> {
 
 fn hostname() -> String {
     nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// Python's spelling of truth.
-fn boolean(value: &str) -> Option<bool> {
-    match value.to_lowercase().as_str() {
-        "1" | "true" | "yes" | "on" => Some(true),
-        "0" | "false" | "no" | "off" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

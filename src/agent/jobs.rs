@@ -13,12 +13,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backup::{self, Progress, Tools};
+use crate::catalogue::Catalogue;
 use crate::clock::now_ms;
 use crate::layout::{self, BackupName, Entry};
 use crate::presence::{Presence, presence};
 use crate::state::{self, Done, Phase, Record, State};
 use crate::store::Store;
 
+mod keeping;
 mod runner;
 
 /// How long the bucket is asked about a name before a start is accepted; the backup itself asks again. Below the ten seconds
@@ -112,6 +114,14 @@ struct Shared {
     state: Mutex<State>,
     /// Starts are judged one after the other, without holding the state while the bucket is asked.
     admission: Mutex<()>,
+    /// What the index says.
+    catalogue: Catalogue,
+    /// Held by a backup for as long as it relies on the pool of differential files, and by what deletes in it.
+    pool: Mutex<()>,
+    /// Held by the one purge or deletion at a time.
+    keeping: Mutex<()>,
+    /// Stops the backup that runs, and only that.
+    stop_one: std::sync::Mutex<Option<(String, CancellationToken)>>,
     progress: Progress,
     changed: watch::Sender<()>,
     cancel: CancellationToken,
@@ -123,6 +133,10 @@ impl Jobs {
     pub async fn open(tools: Tools, brisk: Store, cancel: CancellationToken) -> Result<Self, state::Error> {
         let state = tools.dir.load()?;
         let shared = Shared {
+            catalogue: Catalogue::new(brisk.clone(), tools.layout.clone()),
+            pool: Mutex::new(()),
+            keeping: Mutex::new(()),
+            stop_one: std::sync::Mutex::default(),
             tools,
             brisk,
             state: Mutex::new(state),
@@ -144,6 +158,13 @@ impl Jobs {
                 jobs.0.tasks.spawn(async move { shared.clear_owed().await });
             }
         }
+        let shared = Arc::clone(&jobs.0);
+        jobs.0.tasks.spawn(async move {
+            tokio::select! {
+                () = shared.finish_deletions() => {}
+                () = shared.cancel.cancelled() => {}
+            }
+        });
         Ok(jobs)
     }
 
@@ -161,6 +182,11 @@ impl Jobs {
     /// The bucket for questions that somebody waits for.
     pub fn brisk(&self) -> &Store {
         &self.0.brisk
+    }
+
+    /// What the index says.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.0.catalogue
     }
 
     /// The highest epoch seen.
@@ -197,12 +223,26 @@ impl Jobs {
     pub async fn start_unclaimed(&self, name: &str, full: bool) -> Result<NodeState, Refusal> {
         let name = BackupName::parse(name)?;
         let _one = self.0.admission.lock().await;
+        self.forget_deleted(&name).await?;
         let attempt = match self.0.state.lock().await.operation(name.as_str()) {
             None => 1,
             Some(Record { attempt, phase: Phase::Failed { .. }, .. }) => attempt.saturating_add(1),
             Some(record) => record.attempt,
         };
         self.admit(name.as_str(), attempt, &name, full).await
+    }
+
+    /// A backup that was deleted through another node is no backup: its name is free.
+    async fn forget_deleted(&self, name: &BackupName) -> Result<(), Refusal> {
+        let finished = |record: &Record| matches!(record.phase, Phase::Finished { .. });
+        if !self.0.state.lock().await.operation(name.as_str()).is_some_and(finished) {
+            return Ok(());
+        }
+        let look = presence(&self.0.brisk, &self.0.tools.layout, name);
+        if let Ok(Ok(Presence::Absent)) = tokio::time::timeout(ADMISSION, look).await {
+            self.0.change(|state| state.records.retain(|record| record.operation != name.as_str())).await?;
+        }
+        Ok(())
     }
 
     async fn admit(&self, operation: &str, attempt: u32, name: &BackupName, full: bool) -> Result<NodeState, Refusal> {
@@ -254,6 +294,20 @@ impl Jobs {
             self.spawn(record.clone());
         }
         Ok(self.0.view(&record))
+    }
+
+    /// Ends the backup that runs under a claim, and says how it ended; `None` when there is no such operation. What has
+    /// ended stays what it is. Without an operation the name alone counts: a person's way.
+    pub async fn cancel_backup(&self, claim: &Claim, name: &str) -> Result<Option<NodeState>, Refusal> {
+        if claim.epoch > 0 {
+            self.fence(claim.epoch).await?;
+        }
+        let Some(state) = self.state_of(&claim.operation, name).await else {
+            return Ok(None);
+        };
+        self.0.stop_backup(&state.operation);
+        let ended = self.ended(&state.operation).await.ok_or(Refusal::Stopping)?;
+        Ok(Some(self.0.view(&ended)))
     }
 
     /// What the bucket says of a name that is to be started. A bucket that does not answer in time is the backup's trouble.
@@ -349,10 +403,11 @@ impl Jobs {
     fn spawn(&self, record: Record) {
         let shared = Arc::clone(&self.0);
         let tracker = self.0.tasks.clone();
+        let stop = self.0.stopper(&record.operation);
         self.0.tasks.spawn(async move {
             let running = tracker.spawn({
                 let (shared, record) = (Arc::clone(&shared), record.clone());
-                async move { shared.run(record).await }
+                async move { shared.run(record, stop).await }
             });
             if let Err(error) = running.await {
                 tracing::error!(%error, "the backup ended in a way that it must not");

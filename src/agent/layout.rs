@@ -174,6 +174,22 @@ impl Layout {
         Self { prefix, node }
     }
 
+    /// The same bucket from another node's point of view.
+    pub fn of(&self, node: &str) -> Result<Self, Error> {
+        Ok(Self { prefix: self.prefix.clone(), node: NodeName::parse(node)? })
+    }
+
+    /// `P H`: everything of this node.
+    pub fn node_root(&self) -> String {
+        format!("{}{}", self.prefix, self.node)
+    }
+
+    /// Whether a key below `pool()` is a file of the pool: a backup that is named `data` shares the directory.
+    pub fn is_pooled(&self, key: &str) -> bool {
+        let below = key.strip_prefix(self.pool().as_str()).and_then(|rest| rest.strip_prefix('/'));
+        below.is_some_and(|rest| rest.split('/').count() > 2)
+    }
+
     /// The node that this layout writes for.
     pub fn node(&self) -> &NodeName {
         &self.node

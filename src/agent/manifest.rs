@@ -1,5 +1,7 @@
 //! manifest.json: which objects a node's backup consists of, table by table, as Medusa writes and reads it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// One table's objects. Empty tables are listed with no objects.
@@ -58,6 +60,23 @@ pub fn totals(json: &[u8]) -> Result<Totals, serde_json::Error> {
     Ok(totals)
 }
 
+/// Calls `each` with the key of every object of a manifest, without keeping the manifest.
+pub fn each_path(json: &[u8], mut each: impl FnMut(&str)) -> Result<(), serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Paths<'a> {
+        #[serde(borrow)]
+        objects: Vec<Path<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Path<'a> {
+        #[serde(borrow)]
+        path: Cow<'a, str>,
+    }
+    let sections: Vec<Paths<'_>> = serde_json::from_slice(json)?;
+    sections.iter().flat_map(|section| &section.objects).for_each(|object| each(&object.path));
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -73,6 +92,9 @@ mod tests {
         let sections: Vec<Section> = serde_json::from_slice(json).unwrap();
         assert_eq!(sections[0].objects[0].md5, None);
         assert_eq!(sections[1].objects, []);
+        let mut paths = Vec::new();
+        each_path(json, |path| paths.push(path.to_owned())).unwrap();
+        assert_eq!(paths, ["h/data/k/t-1/nb-1-big-Data.db"]);
     }
 
     #[test]

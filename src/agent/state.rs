@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::manifest::Totals;
+use crate::purge::Deletion;
 use crate::snapshot::Extent;
 
 /// Ended operations that are remembered; the bucket knows the older ones.
@@ -54,6 +55,9 @@ pub struct State {
     pub records: Vec<Record>,
     /// Tags of snapshots that were asked for and are not known to be cleared.
     pub snapshots: BTreeSet<String>,
+    /// Parts of backups whose deletion has begun and is not known to have ended.
+    #[serde(default)]
+    pub deleting: BTreeSet<Deletion>,
 }
 
 /// One operation on this node.

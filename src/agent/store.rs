@@ -3,177 +3,20 @@
 use std::collections::BTreeSet;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
-use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{
-    Attribute, Attributes, BackoffConfig, ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutOptions,
-    RetryConfig,
-};
+use object_store::{Attribute, Attributes, ObjectMeta, ObjectStore, ObjectStoreExt, PutOptions};
 
-use crate::config::{Place, S3, Storage};
+use crate::config::{Place, Storage};
 
-/// Why the bucket did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The store cannot be set up.
-    #[error("cannot open the bucket {bucket:?}")]
-    Open {
-        /// Bucket.
-        bucket: String,
-        /// Why.
-        #[source]
-        source: object_store::Error,
-    },
-    /// The directory of a local store cannot be made.
-    #[error("cannot make the bucket's directory {}", path.display())]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The store refuses us: another attempt changes nothing.
-    #[error("the bucket refuses to {action} {key:?}: check the credentials and their rights")]
-    Denied {
-        /// put, get, list, delete.
-        action: &'static str,
-        /// Key.
-        key: String,
-        /// Why.
-        #[source]
-        source: Cause,
-    },
-    /// The bucket itself is not there.
-    #[error("the bucket is not there: cannot {action} {key:?}")]
-    NoBucket {
-        /// put, get, list, delete.
-        action: &'static str,
-        /// Key.
-        key: String,
-        /// Why.
-        #[source]
-        source: Cause,
-    },
-    /// Anything else: network, overload, a full disk.
-    #[error("cannot {action} {key:?} in the bucket")]
-    Failed {
-        /// put, get, list, delete.
-        action: &'static str,
-        /// Key.
-        key: String,
-        /// Why.
-        #[source]
-        source: Cause,
-    },
-    /// A key that the store cannot hold.
-    #[error("{key:?} cannot be an object's key")]
-    Key {
-        /// Key.
-        key: String,
-        /// Why.
-        #[source]
-        source: object_store::path::Error,
-    },
-    /// A local file that is being uploaded.
-    #[error("cannot copy {} to the bucket", path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A file of a snapshot is never written to, so something else wrote.
-    #[error("{} changed while it was read", path.display())]
-    Changed {
-        /// Which file.
-        path: PathBuf,
-    },
-}
+mod error;
+mod remote;
 
-impl Error {
-    /// Whether the same thing may succeed later.
-    pub fn retryable(&self) -> bool {
-        match self {
-            Self::Failed { .. } | Self::File { .. } | Self::Changed { .. } | Self::Directory { .. } => true,
-            Self::Open { .. } | Self::Denied { .. } | Self::NoBucket { .. } | Self::Key { .. } => false,
-        }
-    }
-
-    pub(crate) fn of(action: &'static str, key: &str, source: object_store::Error) -> Self {
-        let (key, status) = (key.to_owned(), status(&source));
-        let denied = matches!(
-            source,
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
-        );
-        // Only asking for an object may find it absent; whatever else is "not found" is the bucket.
-        let absent = matches!(source, object_store::Error::NotFound { .. });
-        let source = Cause::of(source);
-        if denied || matches!(status, Some(401 | 403)) {
-            Self::Denied { action, key, source }
-        } else if absent || status == Some(404) {
-            Self::NoBucket { action, key, source }
-        } else {
-            Self::Failed { action, key, source }
-        }
-    }
-}
-
-/// Why the store failed, for people: the server's own words instead of the whole exchange.
-#[derive(Debug)]
-pub struct Cause {
-    brief: String,
-    error: Box<object_store::Error>,
-}
-
-impl Cause {
-    fn of(error: object_store::Error) -> Self {
-        let text = error.to_string();
-        let between = |tag: &str| {
-            let (_, rest) = text.split_once(&format!("<{tag}>"))?;
-            Some(rest.split_once(&format!("</{tag}>"))?.0)
-        };
-        let brief = match (between("Code"), between("Message")) {
-            (Some(code), Some(message)) => format!("{code}: {message}"),
-            (Some(code), None) => code.to_owned(),
-            (None, _) => {
-                let mut innermost: &dyn std::error::Error = &error;
-                while let Some(source) = innermost.source() {
-                    innermost = source;
-                }
-                innermost.to_string()
-            }
-        };
-        Self { brief, error: Box::new(error) }
-    }
-
-    /// The whole exchange, for the log.
-    pub fn whole(&self) -> &object_store::Error {
-        &self.error
-    }
-}
-
-impl std::fmt::Display for Cause {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.brief)
-    }
-}
-
-impl std::error::Error for Cause {}
-
-/// The HTTP status of a failed request. Listings and deletions carry it in their text only.
-fn status(error: &object_store::Error) -> Option<u16> {
-    let text = error.to_string();
-    let (_, rest) = text.split_once("non-2xx status code: ")?;
-    rest.get(..3)?.parse().ok()
-}
+pub use error::{Cause, Error};
 
 /// How long the store is given before a failure is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,7 +66,7 @@ impl Store {
                 if let Some(class) = &s3.storage_class {
                     attributes.insert(Attribute::StorageClass, class.clone().into());
                 }
-                let objects = amazon(s3, &config.bucket, patience)
+                let objects = remote::amazon(s3, &config.bucket, patience)
                     .build()
                     .map_err(|source| Error::Open { bucket: config.bucket.clone(), source })?;
                 Ok(Self { objects: Arc::new(objects), root: None, attributes })
@@ -282,6 +125,28 @@ impl Store {
         Ok(listed.common_prefixes.iter().filter_map(|prefix| prefix.filename().map(str::to_owned)).collect())
     }
 
+    /// The segments right below `root`, of directories that hold nothing too: cheaper than `names` on a local store.
+    pub async fn segments(&self, root: &str) -> Result<BTreeSet<String>, Error> {
+        let Some(path) = self.local_path(root) else {
+            return self.names(root).await;
+        };
+        let failed = path.clone();
+        let read = tokio::task::spawn_blocking(move || -> std::io::Result<BTreeSet<String>> {
+            let mut names = BTreeSet::new();
+            for entry in std::fs::read_dir(&path)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    names.extend(entry.file_name().into_string().ok());
+                }
+            }
+            Ok(names)
+        });
+        match read.await.map_err(std::io::Error::other).and_then(|outcome| outcome) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+            outcome => outcome.map_err(|source| Error::File { path: failed, source }),
+        }
+    }
+
     /// Deletes objects; one that is not there is deleted already.
     pub async fn delete(&self, keys: Vec<String>) -> Result<(), Error> {
         let paths = keys.iter().map(|key| path(key)).collect::<Result<Vec<_>, _>>()?;
@@ -336,50 +201,4 @@ pub(crate) fn segment(text: &str) -> Result<&str, Error> {
 
 pub(crate) fn unquoted(tag: &str) -> String {
     tag.trim_start_matches("W/").trim_matches('"').to_owned()
-}
-
-fn amazon(s3: &S3, bucket: &str, patience: Patience) -> AmazonS3Builder {
-    let (retries, limit, request) = match patience {
-        Patience::Long => (10, 170, 300),
-        Patience::Short => (3, 10, 30),
-    };
-    let retry = RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(200),
-            max_backoff: Duration::from_secs(15),
-            base: 2.0,
-        },
-        max_retries: retries,
-        retry_timeout: Duration::from_secs(limit),
-    };
-    let client = ClientOptions::new()
-        .with_connect_timeout(Duration::from_secs(10))
-        .with_timeout(Duration::from_secs(request))
-        .with_allow_http(true)
-        .with_allow_invalid_certificates(!s3.verify_tls);
-    let mut builder = match &s3.credentials {
-        Some(keys) => {
-            let builder = AmazonS3Builder::new().with_access_key_id(&keys.id).with_secret_access_key(&keys.secret);
-            match &keys.token {
-                Some(token) => builder.with_token(token),
-                None => builder,
-            }
-        }
-        None => AmazonS3Builder::from_env(),
-    };
-    if let Some(endpoint) = &s3.endpoint {
-        builder = builder.with_endpoint(endpoint);
-    }
-    if let Some(key) = &s3.kms_id {
-        builder = builder.with_sse_kms_encryption(key);
-    }
-    if let Some(key) = &s3.sse_c_key {
-        builder = builder.with_ssec_encryption(key);
-    }
-    builder
-        .with_bucket_name(bucket)
-        .with_region(&s3.region)
-        .with_virtual_hosted_style_request(s3.virtual_host)
-        .with_client_options(client)
-        .with_retry(retry)
 }

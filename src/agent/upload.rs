@@ -4,17 +4,22 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use object_store::{MultipartUpload, PutMultipartOptions, PutOptions};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use crate::config::Storage;
 use crate::store::{Error, Store, path, unquoted};
+use crate::throttle::Throttle;
+
+mod file;
+
+pub use file::md5_of;
+pub(crate) use file::{blocking, hex};
+use file::{digest, open, pump, short};
 
 /// Bytes of files in memory at once, over all uploads of this process.
 const BUFFER: u64 = 128 << 20;
@@ -24,8 +29,6 @@ const LARGEST_PUT: u64 = BUFFER / 2;
 const MOST_PARTS: u64 = 10_000;
 /// S3's smallest part.
 const SMALLEST_PART: u64 = 5 << 20;
-/// Copies on one machine: small buffers stay in the caches.
-const COPY: usize = 256 << 10;
 
 /// What is known of a file's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,11 @@ pub struct Sum {
     pub md5: String,
     /// What the manifest calls MD5: the hex md5 on a local store, the ETag on S3.
     pub tag: String,
+}
+
+/// The size of parts that the configuration leads to, in bytes.
+pub(crate) fn part_size(config: &Storage) -> u64 {
+    config.part_size.clamp(SMALLEST_PART, LARGEST_PUT)
 }
 
 /// Uploads files, with limits that hold over all of them.
@@ -57,7 +65,7 @@ impl Uploader {
             buffer: Arc::new(Semaphore::new(kib(BUFFER) as usize)),
             throttle: config.bandwidth.map(|rate| Arc::new(Throttle::new(rate))),
             threshold: config.multipart_threshold.min(LARGEST_PUT),
-            part_size: config.part_size.clamp(SMALLEST_PART, LARGEST_PUT),
+            part_size: part_size(config),
             part_transfers: config.part_transfers,
         }
     }
@@ -190,29 +198,6 @@ impl Drop for Unfinished {
     }
 }
 
-/// One rate for the whole node: each caller is given the next free slot.
-#[derive(Debug)]
-struct Throttle {
-    rate: f64,
-    free: Mutex<Instant>,
-}
-
-impl Throttle {
-    fn new(rate: u64) -> Self {
-        Self { rate: rate.max(1) as f64, free: Mutex::new(Instant::now()) }
-    }
-
-    async fn wait(&self, bytes: u64) {
-        let slot = {
-            let mut free = self.free.lock().await;
-            let slot = (*free).max(Instant::now());
-            *free = slot + Duration::from_secs_f64(bytes as f64 / self.rate);
-            slot
-        };
-        tokio::time::sleep_until(slot).await;
-    }
-}
-
 /// Reads a file piece by piece off the async threads, hashing what it reads.
 struct Reader {
     source: PathBuf,
@@ -281,106 +266,11 @@ async fn copy(source: PathBuf, staged: PathBuf, target: PathBuf, size: u64) -> R
     .await
 }
 
-/// Hashes a file: the whole, and with `part` as S3 tags an upload in parts.
-async fn digest(source: PathBuf, size: u64, part: Option<u64>) -> Result<Sum, Error> {
-    blocking(source.clone(), move || {
-        let mut input = open(&source, size)?;
-        let (mut whole, mut parts, mut count) = (Md5::new(), Md5::new(), 0_u64);
-        let mut left = size;
-        let length = part.unwrap_or(size);
-        loop {
-            let mut one = Md5::new();
-            let now = length.min(left);
-            pump(&mut input, now, &source, |piece| {
-                whole.update(piece);
-                if part.is_some() {
-                    one.update(piece);
-                }
-                Ok(())
-            })?;
-            parts.update(one.finalize());
-            count += 1;
-            left -= now;
-            if left == 0 {
-                break;
-            }
-        }
-        let md5 = hex(&whole.finalize());
-        let tag = if part.is_some() { format!("{}-{count}", hex(&parts.finalize())) } else { md5.clone() };
-        Ok(Sum { size, md5, tag })
-    })
-    .await
-}
-
-/// The hex md5 of a local file.
-pub async fn md5_of(source: PathBuf, size: u64) -> Result<String, Error> {
-    digest(source, size, None).await.map(|sum| sum.md5)
-}
-
-fn open(source: &Path, size: u64) -> Result<File, Error> {
-    let io = |error| Error::File { path: source.to_owned(), source: error };
-    let file = File::open(source).map_err(io)?;
-    if file.metadata().map_err(io)?.len() != size {
-        return Err(Error::Changed { path: source.to_owned() });
-    }
-    Ok(file)
-}
-
-fn pump(
-    input: &mut File,
-    size: u64,
-    source: &Path,
-    mut sink: impl FnMut(&[u8]) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut buffer = vec![0; COPY.min(size as usize)];
-    let mut left = size as usize;
-    while left > 0 {
-        let piece = &mut buffer[..COPY.min(left)];
-        input.read_exact(piece).map_err(|error| short(source, error))?;
-        sink(piece)?;
-        left -= piece.len();
-    }
-    Ok(())
-}
-
-fn short(source: &Path, error: std::io::Error) -> Error {
-    let path = source.to_owned();
-    if error.kind() == std::io::ErrorKind::UnexpectedEof {
-        Error::Changed { path }
-    } else {
-        Error::File { path, source: error }
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-async fn blocking<T: Send + 'static>(
-    path: PathBuf,
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Error::File { path, source: std::io::Error::other(error) }))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    #[tokio::test]
-    async fn tags_are_what_s3_makes_of_parts() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("f");
-        std::fs::write(&file, b"abcde").unwrap();
-        let plain = digest(file.clone(), 5, None).await.unwrap();
-        assert_eq!(plain.tag, "ab56b4d92b40713acc5af89985d4b786");
-        // md5(md5("abc") md5("de")) over the raw digests.
-        let parted = digest(file.clone(), 5, Some(3)).await.unwrap();
-        assert_eq!(parted.md5, plain.md5);
-        assert_eq!(parted.tag, "fd279fa64fe1fa9a3551a4a88ae83424-2");
-        assert!(matches!(digest(file, 6, None).await, Err(Error::Changed { .. })));
-    }
+    use super::*;
 
     #[tokio::test]
     async fn a_copy_is_whole_or_not_there() {
@@ -424,15 +314,5 @@ mod tests {
         let all = futures::future::join_all(uploads);
         tokio::time::timeout(Duration::from_secs(20), all).await.expect("the uploads wait for one another");
         assert_eq!(uploader.store.get("7").await.unwrap().unwrap(), vec![7; 50 << 10]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_rate_holds_over_all_uploads() {
-        let throttle = Throttle::new(100);
-        let start = Instant::now();
-        for _ in 0..5 {
-            throttle.wait(100).await;
-        }
-        assert_eq!(start.elapsed().as_secs(), 4);
     }
 }

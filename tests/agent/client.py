@@ -32,8 +32,9 @@ refused(grpc.StatusCode.NOT_FOUND, stub.BackupStatus, pb.BackupStatusRequest(bac
 refused(grpc.StatusCode.NOT_FOUND, stub.GetBackup, pb.GetBackupRequest(backupName="nothing"))
 refused(grpc.StatusCode.INVALID_ARGUMENT, stub.AsyncBackup, pb.BackupRequest(name=""))
 refused(grpc.StatusCode.INVALID_ARGUMENT, stub.Backup, pb.BackupRequest(name="data-1"))
-refused(grpc.StatusCode.UNIMPLEMENTED, stub.PurgeBackups, pb.PurgeBackupsRequest())
-refused(grpc.StatusCode.UNIMPLEMENTED, stub.DeleteBackup, pb.DeleteBackupRequest(name="x"))
+purged = stub.PurgeBackups(pb.PurgeBackupsRequest())
+assert purged == pb.PurgeBackupsResponse(), purged
+refused(grpc.StatusCode.NOT_FOUND, stub.DeleteBackup, pb.DeleteBackupRequest(name="x"))
 refused(grpc.StatusCode.UNIMPLEMENTED, stub.PrepareRestore, pb.PrepareRestoreRequest(backupName="x"))
 
 answer = stub.AsyncBackup(pb.BackupRequest(name="client-one", mode=pb.BackupRequest.Mode.DIFFERENTIAL))

@@ -14,6 +14,7 @@ use stheno_local::run::Run;
 use stheno_local::s3::S3;
 use stheno_local::testing;
 use stheno_rpc::medusa::medusa_client::MedusaClient;
+use stheno_rpc::sidecar::keeper_client::KeeperClient;
 use stheno_rpc::sidecar::sidecar_client::SidecarClient;
 use stheno_rpc::sidecar::{Claim, NodeState, StartBackupRequest, WatchRequest, node_state};
 use tokio::net::TcpStream;
@@ -23,6 +24,9 @@ use tonic::transport::Channel;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A backup of which nothing new is heard for so long hangs: the sidecar tries a node that is away for a minute.
 const SILENCE: Duration = Duration::from_secs(150);
+
+/// The node that Medusa's backups are of.
+pub(crate) const ELSEWHERE: &str = "127.0.0.1";
 
 static CASSANDRA: OnceCell<Cassandra> = OnceCell::const_new();
 
@@ -85,6 +89,8 @@ pub(crate) struct Sidecar {
     port: Port,
     pub(crate) ini: PathBuf,
     pub(crate) volume: PathBuf,
+    /// The backups of another machine, to keep without a Cassandra node.
+    keeper: bool,
     claims: std::sync::atomic::AtomicU32,
 }
 
@@ -94,12 +100,42 @@ impl Sidecar {
         Self::launch_with(bucket, storage, "").await
     }
 
+    /// Starts one over a bucket that Medusa filled beside a Cassandra 4.1 of another machine: the differential backups b1
+    /// and b2 and the full f1 of the node [`ELSEWHERE`]. `change` may do something to the bucket first.
+    pub(crate) async fn over_medusas(storage: &str, change: impl FnOnce(&Path)) -> Self {
+        let (run, port) = (Run::temporary().unwrap(), Port::take().unwrap());
+        let (volume, store) = (run.folder("volume").unwrap(), run.folder("store").unwrap());
+        unpack(&store);
+        change(&store.join("backups"));
+        let mut sidecar = Self {
+            process: None,
+            run,
+            bucket: Bucket::Local,
+            port,
+            ini: PathBuf::new(),
+            volume,
+            keeper: true,
+            claims: Default::default(),
+        };
+        sidecar.configure(storage, "").await;
+        sidecar.start().await;
+        sidecar
+    }
+
     /// Starts one; `sections` come after all others.
     pub(crate) async fn launch_with(bucket: Bucket, storage: &str, sections: &str) -> Self {
         let (run, port) = (Run::temporary().unwrap(), Port::take().unwrap());
         let volume = run.folder("volume").unwrap();
-        let mut sidecar =
-            Self { process: None, run, bucket, port, ini: PathBuf::new(), volume, claims: Default::default() };
+        let mut sidecar = Self {
+            process: None,
+            run,
+            bucket,
+            port,
+            ini: PathBuf::new(),
+            volume,
+            keeper: false,
+            claims: Default::default(),
+        };
         sidecar.configure(storage, sections).await;
         sidecar.start().await;
         sidecar
@@ -107,7 +143,14 @@ impl Sidecar {
 
     /// Writes medusa.ini anew; the next start reads it.
     pub(crate) async fn configure(&mut self, storage: &str, sections: &str) {
-        let node = cassandra().await;
+        let (yaml, nodetool, node) = if self.keeper {
+            let data = self.run.folder("data").unwrap();
+            let yaml = format!("data_file_directories: [{}]", data.display());
+            (self.run.file("cassandra.yaml", &yaml).unwrap(), PathBuf::from("nodetool"), ELSEWHERE.to_owned())
+        } else {
+            let node = cassandra().await;
+            (node.yaml(), node.nodetool(), node.ip().to_string())
+        };
         let place = match &self.bucket {
             Bucket::Local => {
                 let base = self.run.folder("store").unwrap();
@@ -132,9 +175,9 @@ impl Sidecar {
         let ini = format!(
             "[cassandra]\nconfig_file = {}\nnodetool_executable = {}\nresolve_ip_addresses = False\nuse_sudo = False\n\n\
              [storage]\n{place}\nfqdn = {}\nuse_sudo_for_restore = False\n{storage}\n\n[grpc]\nenabled = 1\n\n{sections}\n",
-            node.yaml().display(),
-            node.nodetool().display(),
-            node.ip(),
+            yaml.display(),
+            nodetool.display(),
+            node,
         );
         self.ini = self.run.file("medusa.ini", &ini).unwrap();
     }
@@ -175,6 +218,10 @@ impl Sidecar {
 
     pub(crate) async fn medusa(&self) -> MedusaClient<Channel> {
         MedusaClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn keeper(&self) -> KeeperClient<Channel> {
+        KeeperClient::new(self.channel().await)
     }
 
     pub(crate) async fn ours(&self) -> SidecarClient<Channel> {
@@ -260,6 +307,15 @@ impl Sidecar {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.run.path().join("sidecar.log")).unwrap()
     }
+}
+
+/// Unpacks Medusa's backups as `backups` in a folder.
+pub(crate) fn unpack(folder: &Path) {
+    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agent/medusa-backup.tar.gz");
+    let mut tar = Command::new("tar");
+    tar.arg("xzf").arg(archive).arg("-C").arg(folder).args(["--strip-components=1", "golden-medusa-backup/bucket"]);
+    assert!(tar.status().unwrap().success());
+    std::fs::rename(folder.join("bucket"), folder.join("backups")).unwrap();
 }
 
 /// All files below a folder.

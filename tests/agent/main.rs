@@ -12,6 +12,8 @@ mod claims;
 mod contents;
 mod encrypted;
 mod ground;
+mod keeping;
 mod medusa;
+mod purge;
 mod stops;
 mod troubles;

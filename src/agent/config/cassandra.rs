@@ -2,7 +2,70 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{CqlTls, Error, File, Password, Snapshots, read};
+use super::{Error, File, read};
+use crate::yaml::CassandraYaml;
+
+/// How Cassandra is reached.
+#[derive(Debug, Clone)]
+pub struct Cassandra {
+    /// cassandra.yaml: directories, addresses, ports.
+    pub yaml: CassandraYaml,
+    /// User and password of CQL.
+    pub login: Option<(String, Password)>,
+    /// TLS of CQL, when certfile is set.
+    pub tls: Option<CqlTls>,
+    /// How addresses of the ring become names of nodes.
+    pub naming: Naming,
+}
+
+/// A password. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub String);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// PEM files of CQL's TLS.
+#[derive(Debug, Clone)]
+pub struct CqlTls {
+    /// The authority that signed Cassandra's certificate.
+    pub authority: PathBuf,
+    /// Our certificate and key, when Cassandra asks for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// How an address of the ring becomes the name of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// The address itself (resolve_ip_addresses = False).
+    Address,
+    /// The name that DNS or the hosts file gives it.
+    Host,
+    /// The pod's name: the first label of such a name (kubernetes.enabled).
+    Pod,
+}
+
+/// How snapshots are taken.
+#[derive(Debug, Clone)]
+pub enum Snapshots {
+    /// The management API beside Cassandra.
+    Management {
+        /// Address of its snapshots resource.
+        url: String,
+        /// Certificate and key, when it wants them.
+        identity: Option<(PathBuf, PathBuf)>,
+    },
+    /// nodetool.
+    Nodetool {
+        /// Program.
+        program: String,
+        /// What comes before the sub-command.
+        arguments: Vec<String>,
+    },
+}
 
 pub(super) fn login(
     file: &File<'_>,

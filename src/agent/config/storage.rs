@@ -1,9 +1,100 @@
 //! [storage] of medusa.ini: which bucket, where, with which keys and limits.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Credentials, Error, File, Place, S3, Storage, read};
+use super::{Error, File, read};
 use crate::ini::Ini;
+
+/// The bucket and how to write to it.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    /// As written, for Capabilities.
+    pub provider: String,
+    /// Which kind of store.
+    pub place: Place,
+    /// Bucket's name.
+    pub bucket: String,
+    /// One key segment before everything, if any.
+    pub prefix: Option<String>,
+    /// Files in flight at once (Medusa's concurrent_transfers).
+    pub transfers: usize,
+    /// Parts of one file in flight at once.
+    pub part_transfers: usize,
+    /// From this size on a file goes up in parts, in bytes.
+    pub multipart_threshold: u64,
+    /// Size of a part in bytes.
+    pub part_size: u64,
+    /// Bytes per second for the whole node; not for a local store.
+    pub bandwidth: Option<u64>,
+    /// What a purge may take away.
+    pub retention: Retention,
+}
+
+/// What a purge may take away, as the user configured it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// Backups that began earlier than this many days ago go; 0 for no limit.
+    pub max_age_days: u32,
+    /// Of more complete backups than this the oldest go; 0 for no limit.
+    pub max_count: usize,
+    /// Days for which a file that no backup refers to any more is kept.
+    pub grace_days: u32,
+}
+
+/// A kind of store.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// A directory: `base_path/bucket_name`.
+    Local {
+        /// base_path.
+        base: PathBuf,
+    },
+    /// Anything that speaks S3.
+    S3(S3),
+}
+
+/// S3's own settings.
+#[derive(Debug, Clone)]
+pub struct S3 {
+    /// `http(s)://host[:port]`; `None` for AWS.
+    pub endpoint: Option<String>,
+    /// Host without scheme, for Capabilities.
+    pub host: String,
+    /// Region.
+    pub region: String,
+    /// From key_file; without it the machine's own identity is used (IRSA, IMDS, environment).
+    pub credentials: Option<Credentials>,
+    /// Whether a certificate must be valid.
+    pub verify_tls: bool,
+    /// Bucket in the host name instead of the path.
+    pub virtual_host: bool,
+    /// Storage class for everything written.
+    pub storage_class: Option<String>,
+    /// Key of SSE-KMS.
+    pub kms_id: Option<String>,
+    /// Base64 key of SSE-C.
+    pub sse_c_key: Option<String>,
+}
+
+/// Keys of a bucket. Never printed.
+#[derive(Clone)]
+pub struct Credentials {
+    /// aws_access_key_id.
+    pub id: String,
+    /// aws_secret_access_key.
+    pub secret: String,
+    /// aws_session_token.
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(***)")
+    }
+}
+
+/// Medusa's grace period.
+const GRACE_DAYS: u32 = 10;
 
 pub(super) fn storage(file: &File<'_>) -> Result<Storage, Error> {
     const MIB: u64 = 1 << 20;
@@ -32,6 +123,11 @@ pub(super) fn storage(file: &File<'_>) -> Result<Storage, Error> {
         part_transfers: file.count("storage", "multipart_max_concurrency", 4)?,
         multipart_threshold: file.size("storage", "multi_part_upload_threshold", 20 * MIB)?,
         part_size: file.size("storage", "multipart_chunksize", 50 * MIB)?,
+        retention: Retention {
+            max_age_days: file.days("max_backup_age")?.unwrap_or(0),
+            max_count: file.whole("storage", "max_backup_count")?.unwrap_or(0),
+            grace_days: file.days("backup_grace_period_in_days")?.unwrap_or(GRACE_DAYS),
+        },
     })
 }
 

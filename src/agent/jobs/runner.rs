@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use stheno_rpc::sidecar::{NodeState, node_state};
+use tokio_util::sync::CancellationToken;
 
 use super::{Shared, sentence};
 use crate::backup::{self, Backup, Journal};
@@ -17,18 +18,27 @@ const PROGRESS: Duration = Duration::from_secs(1);
 const CLEAR_WAITS: [u64; 3] = [1, 5, 15];
 
 impl Shared {
-    pub(super) async fn run(&self, record: Record) {
+    /// A token that ends this operation alone, from before it is heard of.
+    pub(super) fn stopper(&self, operation: &str) -> CancellationToken {
+        let stop = CancellationToken::new();
+        *self.stop_one() = Some((operation.to_owned(), stop.clone()));
+        stop
+    }
+
+    pub(super) async fn run(&self, record: Record, stop: CancellationToken) {
         let operation = record.operation.clone();
         let work = async {
+            let _pool = self.pool.lock().await;
             self.clear_others(&record).await;
             let journal = Running { shared: self, operation: &operation };
             Backup::new(&self.tools, &journal, &self.progress, record)?.run().await
         };
         let mut tick = tokio::time::interval(PROGRESS);
-        tokio::pin!(work);
+        let mut work = Box::pin(work);
         let outcome: Result<Phase, backup::Error> = loop {
             tokio::select! {
                 outcome = &mut work => break outcome,
+                () = stop.cancelled() => break Err(backup::Error::Cancelled),
                 () = self.cancel.cancelled() => {
                     tracing::info!(operation, "stopped on the way; it goes on at the next start");
                     return;
@@ -36,6 +46,8 @@ impl Shared {
                 _ = tick.tick() => { self.changed.send_replace(()); }
             }
         };
+        // Nothing goes up any more, and the pool is free.
+        drop(work);
         // Before the end is told: who hears of it may count on the snapshot being gone.
         tokio::select! {
             () = self.clear_owed() => {}
@@ -44,6 +56,18 @@ impl Shared {
         match outcome {
             Ok(phase) => self.end(&operation, phase).await,
             Err(error) => self.end_failed(&operation, sentence(&error), error.retryable()).await,
+        }
+    }
+
+    fn stop_one(&self) -> std::sync::MutexGuard<'_, Option<(String, CancellationToken)>> {
+        // Nothing panics while it is held.
+        self.stop_one.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Lets an operation end as cancelled, if it is the one that runs.
+    pub(super) fn stop_backup(&self, operation: &str) {
+        if let Some((_, stop)) = self.stop_one().as_ref().filter(|(of, _)| of == operation) {
+            stop.cancel();
         }
     }
 
@@ -93,7 +117,7 @@ impl Shared {
     }
 
     /// Durable first, then visible.
-    async fn change(&self, change: impl FnOnce(&mut State)) -> Result<(), state::Error> {
+    pub(super) async fn change(&self, change: impl FnOnce(&mut State)) -> Result<(), state::Error> {
         let mut state = self.state.lock().await;
         let mut next = state.clone();
         change(&mut next);

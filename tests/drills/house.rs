@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use stheno_local::cassandra::Cassandra;
+use stheno_local::control_plane::ControlPlane;
+use stheno_local::nats::Cluster;
 use stheno_local::provision::{self, Part};
 use stheno_local::run::Run;
 use stheno_local::testing;
-use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-/// One after another: a drill that shares two processors with others tries their patience, not ours.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// Few at a time: a drill that shares two processors with many others tries their patience, not ours.
+static TURN: Semaphore = Semaphore::const_new(2);
 static CASSANDRA: OnceCell<Cassandra> = OnceCell::const_new();
 
 /// The node of all drills: their backups have names of their own.
@@ -28,10 +30,12 @@ pub struct House {
     pub operators: Vec<Seat>,
     /// The private server's folder, where the log is private. It stays for a look when a drill fails.
     pub data: Option<Run>,
+    /// The servers, where there are three.
+    pub cluster: Option<Cluster>,
     /// When the sidecar and the server come back.
     pub agent_back: Option<Instant>,
     pub server_back: Option<Instant>,
-    _turn: MutexGuard<'static, ()>,
+    _turn: SemaphorePermit<'static>,
 }
 
 impl House {
@@ -57,13 +61,48 @@ impl House {
         house
     }
 
+    /// One operator that stands for election, with the log on a server of its own.
+    pub async fn simple(name: &str) -> Self {
+        let mut house = Self::empty(name).await;
+        let place = Place::Url(house.ground.nats.url());
+        house.operators.push(Seat::new("operator", name, &house.ground.account, &place));
+        house
+    }
+
+    /// Two operators, and three servers that keep three copies of the log.
+    pub async fn replicated(name: &str) -> Self {
+        let mut house = Self::empty(name).await;
+        let cluster = testing::nats_cluster().await.unwrap();
+        let place = Place::Url(cluster.url());
+        for number in 1..=2 {
+            let seat = Seat::new(&format!("operator-{number}"), name, &house.ground.account, &place);
+            house.operators.push(seat);
+        }
+        house.cluster = Some(cluster);
+        house
+    }
+
     /// Without operators.
     pub async fn empty(name: &str) -> Self {
-        let turn = TURN.lock().await;
-        let agent = Agent::launch(cassandra().await).await;
+        let turn = TURN.acquire().await.unwrap();
         let ground = Ground::new(name).await;
+        Self::around(ground, turn).await
+    }
+
+    /// As [`House::simple`], on an API server of the drill's own.
+    pub async fn on(plane: &ControlPlane, name: &str) -> Self {
+        let turn = TURN.acquire().await.unwrap();
+        let mut house = Self::around(Ground::on(plane, name).await, turn).await;
+        let place = Place::Url(house.ground.nats.url());
+        house.operators.push(Seat::new("operator", name, &house.ground.account, &place));
+        house
+    }
+
+    async fn around(ground: Ground, turn: SemaphorePermit<'static>) -> Self {
+        let agent = Agent::launch(cassandra().await).await;
         ground.datacenter_at("dc1", &[agent.port.number()]).await;
-        Self { ground, agent, operators: Vec::new(), data: None, agent_back: None, server_back: None, _turn: turn }
+        let (data, cluster, agent_back, server_back) = (None, None, None, None);
+        Self { ground, agent, operators: Vec::new(), data, cluster, agent_back, server_back, _turn: turn }
     }
 
     /// SIGKILL for the sidecar.
@@ -114,9 +153,10 @@ impl House {
     pub async fn stheno(&self, arguments: &[&str]) -> (bool, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stheno"));
         command.args(arguments);
-        match &self.data {
-            None => command.args(["--nats-url", &self.ground.nats.url()]),
-            Some(data) => {
+        match (&self.data, &self.cluster) {
+            (None, None) => command.args(["--nats-url", &self.ground.nats.url()]),
+            (None, Some(cluster)) => command.args(["--nats-url", &cluster.url()]),
+            (Some(data), _) => {
                 let parts = provision::ensure(&[Part::NatsServer]).await.unwrap();
                 command.env("STHENO_NATS_SERVER", parts.path(Part::NatsServer).unwrap());
                 command.arg("--data-dir").arg(data.path())

@@ -19,8 +19,12 @@ mod ground;
 #[path = "../support/sidecar.rs"]
 mod sidecar;
 
+mod clocks;
 mod house;
 mod kills;
 mod old_copies;
 mod operators;
+mod replicas;
 mod truth;
+mod unknown;
+mod writer;

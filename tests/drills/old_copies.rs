@@ -1,7 +1,6 @@
 //! Stores that are put back to an older copy of themselves: what was done since is neither repeated nor denied.
 
 use crate::house::House;
-use crate::operators::{Place, Seat};
 use crate::truth::Manifest;
 use std::path::Path;
 use std::time::Duration;
@@ -27,9 +26,8 @@ fn put_back(copy: &Path, place: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_put_back_is_refused_until_a_person_accepts_it_and_nothing_is_repeated() {
-    let mut house = House::empty("putback").await;
-    let place = Place::Url(house.ground.nats.url());
-    let mut operator = Seat::new("operator", "putback", &house.ground.account, &place);
+    let mut house = House::simple("putback").await;
+    let mut operator = house.operators.pop().unwrap();
     operator.start();
     operator.leads().await;
     house.ground.job("done-before").await;
@@ -80,6 +78,62 @@ async fn a_log_that_was_put_back_is_refused_until_a_person_accepts_it_and_nothin
     assert_eq!((job.finished.len(), job.failed.len()), (1, 0), "{job:#?}");
     sleep(Duration::from_secs(2)).await;
     assert_eq!(self::statuses(&house, &done).await, statuses, "what was done is denied");
+    assert_eq!(done.map(|name| Manifest::of(&house, name)), manifests, "a backup was made again");
+    operator.stop().await;
+    let (good, said, error) = house.stheno(&["audit", "verify"]).await;
+    assert!(good, "{said}{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_was_put_back_stops_all_effects_and_repeats_none() {
+    let mut plane = crate::ground::control_plane().await;
+    let mut house = House::on(&plane, "etcdback").await;
+    let mut operator = house.operators.pop().unwrap();
+    operator.start();
+    operator.leads().await;
+    house.ground.job("done-before").await;
+    house.ground.finished("done-before").await;
+    let copy = tempfile::tempdir().unwrap();
+    let copied = copy.path().join("etcd");
+    plane.stop_api_server().await;
+    plane.stop_etcd().await;
+    copy_folder(&plane.etcd_dir(), &copied);
+    plane.start_etcd().await.unwrap();
+    plane.start_api_server().await.unwrap();
+    operator.leads().await;
+    for name in ["lost-one", "lost-two"] {
+        house.ground.job(name).await;
+        house.ground.finished(name).await;
+        house.ground.backup_status(name).await;
+    }
+    let done = ["done-before", "lost-one", "lost-two"];
+    let manifests = done.map(|name| Manifest::of(&house, name));
+    plane.stop_api_server().await;
+    plane.stop_etcd().await;
+    put_back(&copied, &plane.etcd_dir());
+    plane.start_etcd().await.unwrap();
+    plane.start_api_server().await.unwrap();
+
+    // A jobs of a lost name comes again, as from GitOps, and a new one.
+    house.ground.job("lost-two").await;
+    house.ground.job("not-yet").await;
+    for round in 0..2 {
+        let conditions = house.ground.map_once("stheno-status", "conditions", |text| text.contains("went back")).await;
+        assert!(conditions.contains("\"type\": \"Observable\""), "{conditions}");
+        sleep(Duration::from_secs(4)).await;
+        for name in ["lost-two", "not-yet"] {
+            let status = house.ground.jobs().get(name).await.unwrap().status.unwrap_or_default();
+            let begun = (status.start_time, status.in_progress, status.finished, status.failed);
+            assert_eq!(begun, (None, vec![], vec![], vec![]), "{name} was begun");
+        }
+        assert!(!house.agent.backup("not-yet").exists(), "a sidecar was called");
+        // A new process knows it from the log.
+        if round == 0 {
+            operator.stop().await;
+            operator.start();
+            operator.leads().await;
+        }
+    }
     assert_eq!(done.map(|name| Manifest::of(&house, name)), manifests, "a backup was made again");
     operator.stop().await;
     let (good, said, error) = house.stheno(&["audit", "verify"]).await;

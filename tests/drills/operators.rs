@@ -22,8 +22,10 @@ pub enum Place {
 /// One operator's place: at most one process at a time.
 pub struct Seat {
     name: String,
+    /// The program: ours, unless the drill has another build.
+    pub program: PathBuf,
+    pub environment: Vec<(String, PathBuf)>,
     arguments: Vec<String>,
-    program: Option<PathBuf>,
     http: Port,
     process: Option<Process>,
     /// When it is to be there (again), or goes on.
@@ -41,28 +43,25 @@ impl Seat {
             .collect();
         arguments.extend(["--kubeconfig".into(), account.display().to_string()]);
         arguments.extend(["--http".into(), http.address().to_string()]);
-        let program = match place {
-            Place::Url(url) => {
-                arguments.extend(["--nats-url".into(), url.clone()]);
-                None
-            }
-            Place::Private(data, program) => {
+        let mut environment = Vec::new();
+        match place {
+            Place::Url(url) => arguments.extend(["--nats-url".into(), url.clone()]),
+            Place::Private(data, server) => {
                 arguments.extend(["--leader-elect=false".into(), "--data-dir".into(), data.display().to_string()]);
-                Some(program.clone())
+                environment.push(("STHENO_NATS_SERVER".to_owned(), server.clone()));
             }
-        };
+        }
+        let program = env!("CARGO_BIN_EXE_stheno").into();
         let run = Run::temporary().unwrap();
         let name = name.to_owned();
-        Self { name, arguments, program, http, process: None, back: None, paused: false, run }
+        Self { name, program, environment, arguments, http, process: None, back: None, paused: false, run }
     }
 
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs", self.name);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stheno"));
+        let mut command = Command::new(&self.program);
         command.args(&self.arguments);
-        if let Some(program) = &self.program {
-            command.env("STHENO_NATS_SERVER", program);
-        }
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         self.process = Some(self.run.spawn(&self.name, command).unwrap());
         (self.back, self.paused) = (None, false);
     }

@@ -5,6 +5,7 @@ mod appends;
 mod health;
 mod metrics;
 mod obstacles;
+mod silence;
 mod snapshots;
 mod start;
 mod witness;
@@ -18,7 +19,7 @@ use crate::log::{Follow, Item, Link, Log, Skew, Stored, Witness};
 use crate::observe::Sight;
 use crate::publish::Publisher;
 use crate::runtime;
-use appends::{Appends, Ended};
+use appends::{Appends, Ended, Refusal};
 use futures::FutureExt as _;
 use health::Health;
 use metrics::Metrics;
@@ -326,7 +327,12 @@ impl Operator {
         match ended {
             Ended::Certain { aggregate, id, appended, refused } => {
                 match refused {
-                    Some(error) => self.health.set(health::LOG_WRITABLE, false, "Refused", &error),
+                    Some(Refusal::Everything(why)) => {
+                        self.health.set(health::LOG_WRITABLE, false, "StoresNothing", &why);
+                    }
+                    Some(Refusal::Message(why)) => {
+                        self.health.set(health::LOG_WRITABLE, false, health::REFUSED, &why);
+                    }
                     None => self.health.set(health::LOG_WRITABLE, true, "Accepted", "The log takes what is written."),
                 }
                 self.engine.appended(&aggregate, &id, appended);

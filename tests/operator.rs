@@ -23,7 +23,11 @@ mod backup;
 mod doubt;
 #[path = "operator/embedded.rs"]
 mod embedded;
+#[path = "operator/full.rs"]
+mod full;
 #[path = "operator/leaders.rs"]
 mod leaders;
 #[path = "operator/refused.rs"]
 mod refused;
+#[path = "operator/waiting.rs"]
+mod waiting;

@@ -3,8 +3,10 @@
 //! A message may be read before its acknowledgement arrives, and then the engine goes on: what is read is in. The next
 //! append of the aggregate waits its turn here.
 
+use crate::log::append::Error;
 use crate::log::{Log, Outcome, Resolution};
 use crate::operator::metrics::{AppendEnd, Metrics};
+use crate::operator::silence::Silence;
 use crate::runtime;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -26,12 +28,21 @@ pub(super) enum Ended {
         id: EventId,
         appended: Appended,
         /// Why it was refused, for a condition; the same will be composed again.
-        refused: Option<String>,
+        refused: Option<Refusal>,
     },
     /// The log cannot be written at all, for good.
     Lost(String),
     /// The process ends first.
     Cancelled,
+}
+
+/// Why a message is not in.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The log takes this message not: one sentence.
+    Message(String),
+    /// The log takes none: one sentence.
+    Everything(String),
 }
 
 /// A message that is refused is composed again; not at once, because its cause stays.
@@ -40,6 +51,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// The appends under way.
 pub(super) struct Appends {
     log: Log,
+    silence: Arc<Silence>,
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
     running: FuturesUnordered<BoxFuture<'static, Ended>>,
@@ -50,13 +62,14 @@ pub(super) struct Appends {
 }
 
 impl Appends {
-    pub(super) fn new(log: Log, metrics: Arc<Metrics>, cancel: CancellationToken) -> Self {
+    pub(super) fn new(log: Log, silence: Silence, metrics: Arc<Metrics>, cancel: CancellationToken) -> Self {
         let (turns, unread) = (BTreeMap::new(), BTreeMap::new());
-        Self { log, metrics, cancel, running: FuturesUnordered::new(), turns, unread }
+        Self { log, silence: Arc::new(silence), metrics, cancel, running: FuturesUnordered::new(), turns, unread }
     }
 
     pub(super) fn push(&mut self, append: Append) {
         let (log, metrics, cancel) = (self.log.clone(), self.metrics.clone(), self.cancel.clone());
+        let silence = self.silence.clone();
         self.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         self.unread.retain(|_, reader| !reader.is_closed());
         let turn = self.turns.entry(append.aggregate.clone()).or_default().clone();
@@ -67,7 +80,7 @@ impl Appends {
             let begun = runtime::boot_ms();
             let (aggregate, id) = (append.aggregate.clone(), append.envelope.id.clone());
             let ended = tokio::select! {
-                ended = run(&log, append, &cancel) => ended,
+                ended = run(&log, append, &silence, &cancel) => ended,
                 // An acknowledgement that is held up, or lost, is not waited for.
                 Ok(sequence) = read => certain(aggregate, id, Appended::Committed(sequence)),
             };
@@ -99,15 +112,24 @@ impl Appends {
     }
 }
 
-async fn run(log: &Log, append: Append, cancel: &CancellationToken) -> Ended {
+async fn run(log: &Log, append: Append, silence: &Silence, cancel: &CancellationToken) -> Ended {
+    let losses = log.link().borrow().losses;
     let Append { aggregate, process, expected, envelope } = append;
     let id = envelope.id.clone();
     match log.append(&aggregate, process, expected, &envelope).await {
-        Ok(Outcome::Committed(sequence)) => certain(aggregate, id, Appended::Committed(sequence)),
+        Ok(Outcome::Committed(sequence)) => {
+            silence.broken();
+            certain(aggregate, id, Appended::Committed(sequence))
+        }
         Ok(Outcome::Conflict(last)) => certain(aggregate, id, Appended::NotIn { last }),
         Ok(Outcome::Indeterminate) => match log.resolve(&aggregate, expected, &id, cancel).await {
             Ok(Resolution::In(sequence)) => certain(aggregate, id, Appended::Committed(sequence)),
-            Ok(Resolution::NotIn { last }) => certain(aggregate, id, Appended::NotIn { last }),
+            Ok(Resolution::NotIn { last }) => {
+                // The server was there all the time, and nobody else wrote instead.
+                let silent = last == expected && log.link().borrow().losses == losses;
+                let refused = if silent { silence.again().map(Refusal::Everything) } else { None };
+                Ended::Certain { aggregate, id, appended: Appended::NotIn { last }, refused }
+            }
             Err(crate::log::resolve::Error::Cancelled) => Ended::Cancelled,
             Err(error) => Ended::Lost(error.to_string()),
         },
@@ -118,7 +140,17 @@ async fn run(log: &Log, append: Append, cancel: &CancellationToken) -> Ended {
                 () = tokio::time::sleep(REFUSED_PAUSE) => {}
             }
             let appended = Appended::NotIn { last: expected };
-            Ended::Certain { aggregate, id, appended, refused: Some(error.to_string()) }
+            let sentence = error.to_string();
+            let refusal = match error {
+                Error::Full { .. } => Refusal::Everything(sentence),
+                Error::InFlight(_)
+                | Error::Closed
+                | Error::Refused { .. }
+                | Error::TooLarge { .. }
+                | Error::Header(_)
+                | Error::Encode(_) => Refusal::Message(sentence),
+            };
+            Ended::Certain { aggregate, id, appended, refused: Some(refusal) }
         }
     }
 }
@@ -169,7 +201,7 @@ mod tests {
         };
         let log = Log::open(settings).await.unwrap();
         let metrics = Arc::new(Metrics::register(&mut Registry::default()));
-        Appends::new(log, metrics, CancellationToken::new())
+        Appends::new(log, Silence::new(None), metrics, CancellationToken::new())
     }
 
     async fn soon(appends: &mut Appends) -> Appended {

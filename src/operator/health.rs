@@ -33,6 +33,8 @@ pub(super) const LOG_WRITABLE: &str = "LogWritable";
 
 /// The reason of a condition that is bad and still not in the way.
 pub(super) const TOLERATED: &str = "Tolerated";
+/// The reason where one message is refused, and others are not.
+pub(super) const REFUSED: &str = "Refused";
 
 /// One condition of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -73,7 +75,7 @@ fn is_alarm(kind: &str) -> bool {
 
 /// The conditions without which nothing can be done.
 fn blocks(kind: &str) -> bool {
-    matches!(kind, condition::LOG_INTEGRITY | condition::CLOCK_SKEW | LOG_CONNECTED)
+    matches!(kind, condition::LOG_INTEGRITY | condition::CLOCK_SKEW | LOG_CONNECTED | LOG_WRITABLE)
 }
 
 impl Health {
@@ -160,11 +162,9 @@ impl Health {
     }
 
     fn changed(&self) {
-        let bad = self
-            .board
-            .conditions
-            .values()
-            .find(|condition| !condition.good && blocks(condition.kind) && condition.reason != TOLERATED);
+        let bad = self.board.conditions.values().find(|condition| {
+            !condition.good && blocks(condition.kind) && ![TOLERATED, REFUSED].contains(&&*condition.reason)
+        });
         let ready = match (bad, self.board.caught_up, &self.board.leader) {
             (Some(bad), ..) => Ready::No(format!("{}: {}", bad.kind, bad.message)),
             (None, false, _) => Ready::No("the log is being read".into()),

@@ -4,6 +4,7 @@ use super::appends::Appends;
 use super::health::Health;
 use super::metrics::Metrics;
 use super::obstacles::Obstacle;
+use super::silence::Silence;
 use super::snapshots::{self, Photographer};
 use super::witness::{self, Keeper};
 use super::{Operator, Watches};
@@ -193,6 +194,10 @@ async fn assemble(
         obstacles.insert(Obstacle::Integrity, fault.into());
     }
 
+    let silence = Silence::new(match &settings.log {
+        Endpoint::Embedded { data_dir, .. } => Some(data_dir.clone()),
+        Endpoint::External { .. } => None,
+    });
     let by: Arc<str> = format!("stheno/{} {identity}", env!("CARGO_PKG_VERSION")).into();
     let photographer = Photographer::new(&log, world.position);
     let follow = log.follow(world.position + 1, stop.clone());
@@ -223,7 +228,7 @@ async fn assemble(
         by,
         identity,
         health,
-        appends: Appends::new(log.clone(), metrics.clone(), stop.clone()),
+        appends: Appends::new(log.clone(), silence, metrics.clone(), stop.clone()),
         metrics,
         runner: Runner::default(),
         candidate,

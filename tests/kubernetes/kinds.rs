@@ -53,10 +53,8 @@ fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
 }
 
 fn said(error: kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => panic!("{other}"),
-    }
+    let kube::Error::Api(status) = error else { panic!("{error}") };
+    status.message
 }
 
 /// `kubectl apply --server-side --dry-run=server`: a field that the schema does not know is an error.

@@ -74,51 +74,33 @@ impl Ground {
 
     /// A datacenter whose pods' sidecars listen on these ports here; the pods' names.
     pub async fn datacenter_at(&self, name: &str, ports: &[u16]) -> Vec<String> {
-        self.create(json!({
-            "apiVersion": "cassandra.datastax.com/v1beta1",
-            "kind": "CassandraDatacenter",
-            "metadata": { "name": name },
-            "spec": { "clusterName": "Shop", "size": ports.len(), "serverType": "cassandra", "serverVersion": "4.1.9" },
-            "status": { "cassandraOperatorProgress": "Ready" },
-        }))
-        .await;
+        self.datacenter_object(name, ports.len()).await;
         let mut pods = Vec::new();
         for (number, port) in ports.iter().enumerate() {
-            let pod = format!("shop-{name}-r1-sts-{number}");
-            self.pod(name, &pod, *port).await;
-            pods.push(pod);
+            let pod = pod(name, number, *port);
+            self.create(pod.clone()).await;
+            pods.extend(pod.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned));
         }
         pods
     }
 
-    async fn pod(&self, datacenter: &str, name: &str, port: u16) {
+    async fn datacenter_object(&self, name: &str, size: usize) {
         self.create(json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "name": name,
-                "labels": {
-                    "cassandra.datastax.com/cluster": "Shop",
-                    "cassandra.datastax.com/datacenter": datacenter,
-                },
-            },
-            "spec": {
-                "automountServiceAccountToken": false,
-                "containers": [
-                    { "name": "cassandra", "image": "cassandra" },
-                    { "name": "medusa", "image": "medusa", "ports": [{ "name": "grpc", "containerPort": port }] },
-                ],
-            },
-            "status": {
-                "podIP": "127.0.0.1",
-                "podIPs": [{ "ip": "127.0.0.1" }],
-                "phase": "Running",
-                "containerStatuses": [{
-                    "name": "medusa", "ready": true, "image": "medusa", "imageID": "", "restartCount": 0,
-                }],
-            },
+            "apiVersion": "cassandra.datastax.com/v1beta1",
+            "kind": "CassandraDatacenter",
+            "metadata": { "name": name },
+            "spec": { "clusterName": "Shop", "size": size, "serverType": "cassandra", "serverVersion": "4.1.9" },
+            "status": { "cassandraOperatorProgress": "Ready" },
         }))
         .await;
+    }
+
+    /// A datacenter of one pod, which is otherwise than it should be.
+    pub async fn datacenter_with(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        self.datacenter_object(name, 1).await;
+        let mut pod = pod(name, 0, 50051);
+        change(&mut pod);
+        self.create(pod).await;
     }
 
     /// Creates an object and gives it its status.
@@ -280,6 +262,35 @@ impl Ground {
     pub async fn finished(&self, name: &str) -> MedusaBackupJob {
         self.job_once(name, |job| job.status.as_ref().is_some_and(|status| status.finish_time.is_some())).await
     }
+}
+
+fn pod(datacenter: &str, number: usize, port: u16) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": format!("shop-{datacenter}-r1-sts-{number}"),
+            "labels": {
+                "cassandra.datastax.com/cluster": "Shop",
+                "cassandra.datastax.com/datacenter": datacenter,
+            },
+        },
+        "spec": {
+            "automountServiceAccountToken": false,
+            "containers": [
+                { "name": "cassandra", "image": "cassandra" },
+                { "name": "medusa", "image": "medusa", "ports": [{ "name": "grpc", "containerPort": port }] },
+            ],
+        },
+        "status": {
+            "podIP": "127.0.0.1",
+            "podIPs": [{ "ip": "127.0.0.1" }],
+            "phase": "Running",
+            "containerStatuses": [{
+                "name": "medusa", "ready": true, "image": "medusa", "imageID": "", "restartCount": 0,
+            }],
+        },
+    })
 }
 
 /// An operator process; killed when it is dropped.

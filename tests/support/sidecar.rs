@@ -29,6 +29,8 @@ pub struct FalseSidecar {
 pub struct Script {
     /// Every call, as `Method argument`.
     pub calls: Vec<String>,
+    /// When each method was first called.
+    pub first: BTreeMap<&'static str, tokio::time::Instant>,
     /// Methods that never answer.
     pub hangs: BTreeSet<&'static str>,
     /// Answers that come before the usual ones.
@@ -110,6 +112,7 @@ impl FalseSidecar {
     async fn called(&self, method: &'static str, argument: &str) -> Result<(), Status> {
         let (hangs, error) = {
             let mut script = self.script();
+            script.first.entry(method).or_insert_with(tokio::time::Instant::now);
             script.calls.push(format!("{method} {argument}").trim_end().to_owned());
             let error = script.errors.get_mut(method).and_then(VecDeque::pop_front);
             (script.hangs.contains(method), error)

@@ -1,0 +1,167 @@
+//! Our own sidecar: started, watched, joined again.
+
+use crate::fixture::{effect, facts, kinds, next, next_kind, resume, runner, start, unanswered, until};
+use crate::sidecar::FalseSidecar;
+use std::time::Duration;
+use stheno::effects::Report;
+use stheno_decide::Effect;
+use stheno_events::Event;
+use stheno_events::backup::{self, SidecarKind};
+use stheno_rpc::sidecar::node_state::Phase;
+use tonic::Status;
+
+#[tokio::test]
+async fn ours_is_started_watched_and_ends() {
+    let fake = FalseSidecar::new();
+    let serving = fake.serve_ours();
+    let mut runner = runner();
+    runner.start(effect(start(), &serving));
+    match next(&mut runner).await {
+        Some(backup::Event::NodeStarted(started)) => assert_eq!(started.sidecar, SidecarKind::Stheno),
+        other => panic!("{other:?}"),
+    }
+    until("watched", || fake.count("Watch") == 1).await;
+    fake.report(|state| {
+        state.set_phase(Phase::Uploading);
+        (state.bytes_done, state.bytes_total, state.files_done, state.files_total) = (5, 50, 1, 10);
+    });
+    match next(&mut runner).await {
+        Some(backup::Event::Progress(progress)) => {
+            let node = &progress.nodes[0];
+            assert_eq!((node.bytes, node.bytes_total, node.files, node.files_total), (5, 50, 1, 10));
+        }
+        other => panic!("{other:?}"),
+    }
+    fake.report(|state| {
+        state.set_phase(Phase::Finished);
+        (state.bytes_total, state.files_total, state.files_reused) = (50, 10, 3);
+    });
+    match next(&mut runner).await {
+        Some(backup::Event::NodeFinished(done)) => {
+            assert_eq!((done.bytes, done.files, done.reused), (Some(50), Some(10), Some(3)));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(next_kind(&mut runner).await, "end");
+    assert_eq!(fake.calls(), ["Capabilities", "StartBackup nightly job-uid 1 7", "Watch nightly"]);
+    assert_eq!(runner.running(), 0);
+}
+
+#[tokio::test]
+async fn progress_is_handed_in_now_and_then_and_the_last_of_it_always() {
+    let fake = FalseSidecar::new();
+    let serving = fake.serve_ours();
+    let mut runner = runner();
+    runner.start(effect(start(), &serving));
+    assert_eq!(next_kind(&mut runner).await, "backup.node_started");
+    until("watched", || fake.count("Watch") == 1).await;
+    for bytes in 1..=50 {
+        fake.report(|state| {
+            state.set_phase(Phase::Uploading);
+            state.bytes_done = bytes;
+        });
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+    let mut seen = Vec::new();
+    while seen.last() != Some(&50) {
+        match next(&mut runner).await {
+            Some(backup::Event::Progress(progress)) => seen.push(progress.nodes[0].bytes),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(seen.len() < 10 && seen.is_sorted(), "{seen:?}");
+}
+
+#[tokio::test]
+async fn ours_that_fails_says_why_and_whether_again() {
+    let fake = FalseSidecar::new();
+    let serving = fake.serve_ours();
+    fake.report(|state| {
+        state.set_phase(Phase::Failed);
+        state.reason = "bucket backups does not exist".into();
+        state.retryable = true;
+    });
+    let mut runner = runner();
+    runner.start(effect(start(), &serving));
+    let report = runner.next().await;
+    let Report::Facts { events, .. } = report else { panic!("{report:?}") };
+    let [Event::Backup(backup::Event::NodeStarted(_)), Event::Backup(backup::Event::NodeFailed(failed))] = &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!((&*failed.reason, failed.retryable), ("bucket backups does not exist", true));
+    assert_eq!(next_kind(&mut runner).await, "end");
+}
+
+#[tokio::test]
+async fn ours_that_dies_is_in_doubt_and_joined_again() {
+    let fake = FalseSidecar::new();
+    let serving = fake.serve_ours();
+    let address = serving.address;
+    let mut runner = runner();
+    runner.start(effect(start(), &serving));
+    assert_eq!(next_kind(&mut runner).await, "backup.node_started");
+    until("watched", || fake.count("Watch") == 1).await;
+    serving.end();
+    let facts_ = facts(&mut runner).await;
+    let doubt = unanswered(&facts_);
+    assert!(doubt.in_doubt && !doubt.not_found && doubt.heard.is_some(), "{doubt:?}");
+
+    // It comes back at the same address, and the same start joins what runs.
+    let serving = fake.serve(true, address);
+    let again = Effect { accepted: true, sidecar: Some(SidecarKind::Stheno), ..effect(resume(), &serving) };
+    runner.start(again);
+    until("joined", || fake.count("StartBackup") == 2).await;
+    fake.phase(Phase::Finished);
+    assert_eq!(kinds(&facts(&mut runner).await), ["node_finished"]);
+    assert!(fake.calls().iter().filter(|call| *call == "StartBackup nightly job-uid 1 7").count() == 2);
+}
+
+#[tokio::test]
+async fn a_silent_stream_of_a_living_sidecar_goes_on_and_of_a_hung_one_ends() {
+    let fake = FalseSidecar::new();
+    let serving = fake.serve_ours();
+    let mut runner = runner();
+    runner.start(effect(start(), &serving));
+    assert_eq!(next_kind(&mut runner).await, "backup.node_started");
+    until("asked whether it lives, twice", || fake.count("Capabilities") >= 3).await;
+    assert_eq!(runner.running(), 1);
+    fake.script().hangs.insert("Capabilities");
+    let facts = facts(&mut runner).await;
+    assert_eq!(&*unanswered(&facts).error, "Capabilities was not answered within 0.5 s");
+    assert!(unanswered(&facts).in_doubt);
+}
+
+#[tokio::test]
+async fn an_unanswered_question_is_no_doubt_and_an_unanswered_start_is() {
+    for (hung, doubt) in [("Capabilities", false), ("StartBackup", true)] {
+        let fake = FalseSidecar::new();
+        fake.script().hangs.insert(hung);
+        let serving = fake.serve_ours();
+        let mut runner = runner();
+        runner.start(effect(start(), &serving));
+        let facts = facts(&mut runner).await;
+        assert_eq!(unanswered(&facts).in_doubt, doubt, "{hung}");
+        assert_eq!(&*unanswered(&facts).error, format!("{hung} was not answered within 0.5 s"));
+    }
+}
+
+#[tokio::test]
+async fn a_later_leader_is_told_apart() {
+    let refusal = || Status::failed_precondition("epoch 7 is over: epoch 9 was here");
+    let fake = FalseSidecar::new();
+    fake.script().errors.entry("StartBackup").or_default().extend([refusal(), refusal()]);
+    let serving = fake.serve_ours();
+    let mut runner = runner();
+    runner.start(effect(start(), &serving));
+    match &facts(&mut runner).await[..] {
+        [backup::Event::NodeFailed(failed)] => {
+            assert_eq!(&*failed.reason, "StartBackup failed: epoch 7 is over: epoch 9 was here");
+            assert!(failed.retryable, "nothing was started");
+        }
+        other => panic!("{other:?}"),
+    }
+    // What runs already may run on under the later leader.
+    runner.start(effect(resume(), &serving));
+    assert!(unanswered(&facts(&mut runner).await).in_doubt);
+}

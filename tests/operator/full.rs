@@ -1,0 +1,86 @@
+//! A disk that is full under the private log: the operator says so, loses nothing, and goes on when there is room.
+
+use crate::ground::Ground;
+use stheno_local::provision::{self, Part};
+use stheno_rpc::sidecar::node_state::Phase;
+
+/// A small disk of its own.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(size: &str) -> nix::Result<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = format!("size={size}");
+        let (kind, flags) = (Some("tmpfs"), nix::mount::MsFlags::empty());
+        nix::mount::mount(Some("tmpfs"), folder.path(), kind, flags, Some(&*options)).map(|()| Self(folder))
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        use std::io::Write as _;
+        let mut file = std::fs::File::create(self.0.path().join("filler")).unwrap();
+        for size in [64 << 10, 1 << 10, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.0.path().join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_and_nothing_is_lost() {
+    let disk = match SmallDisk::mount("16m") {
+        Ok(disk) => disk,
+        Err(error) => {
+            println!("NOT RUN: a full disk needs the right to mount a small tmpfs ({error})");
+            return;
+        }
+    };
+    let mut ground = Ground::new("full-disk").await;
+    ground.datacenter("dc1", 1, true).await;
+    let parts = provision::ensure(&[Part::NatsServer]).await.unwrap();
+    let program = parts.path(Part::NatsServer).unwrap().to_owned();
+    let mut operator = ground.embedded(disk.0.path(), &program);
+    operator.leads().await;
+    ground.list("before");
+    ground.nodes[0].sidecar.phase(Phase::Finished);
+    ground.job("before").await;
+    ground.finished("before").await;
+
+    disk.fill();
+    ground.list("after");
+    ground.job("after").await;
+    let said = operator.says(|status, text| status == 503 && text.starts_with("LogWritable")).await;
+    let folder = disk.0.path().display().to_string();
+    assert_eq!(
+        said,
+        format!(
+            "LogWritable: the private nats-server stores nothing, because the disk of the data folder {folder} is full: \
+             make room and start stheno again"
+        )
+    );
+    let shown = ground.map_once("stheno-status", "conditions", |text| text.contains("is full: make room")).await;
+    assert!(shown.contains("\"type\": \"LogWritable\""), "{shown}");
+    assert!(ground.event_once("LogWritableStoresNothing").await.contains("is full: make room"));
+
+    // nats-server writes no more once a write has failed, room or not.
+    disk.free();
+    operator.says(|status, text| status == 503 && text.ends_with("was full or failed: start stheno again")).await;
+    assert_eq!(operator.stop().await, Some(0));
+    let mut operator = ground.embedded(disk.0.path(), &program);
+    operator.leads().await;
+    let status = ground.finished("after").await.status.unwrap();
+    assert_eq!(status.finished.len(), 1, "{status:?}");
+    let jobs: Vec<String> = ground.nodes[0].sidecar.calls();
+    let starts = jobs.iter().filter(|call| call.starts_with("StartBackup before"));
+    assert_eq!(starts.count(), 1, "what had ended is known: {jobs:?}");
+    assert_eq!(operator.stop().await, Some(0));
+}

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -19,7 +20,7 @@ use crate::recipes::{Recipe, Source};
 use crate::{run, toolchain};
 
 pub use crate::recipes::Part;
-pub use crate::toolchain::{Error as ToolchainError, java};
+pub use crate::toolchain::{Error as ToolchainError, java, java_home};
 
 const LOOK: Duration = Duration::from_millis(100);
 const TAIL: usize = 15;
@@ -116,15 +117,19 @@ pub fn cache_folder() -> Result<PathBuf, Error> {
 }
 
 async fn one(cache: &Path, recipe: &Recipe) -> Result<PathBuf, Error> {
-    let entry = cache.join(format!("{}-{}", recipe.name, recipe.version));
+    let entry = cache.join(entry_name(recipe));
     let answer = match recipe.source {
-        Source::Go { .. } => entry.join(recipe.file),
+        Source::Go { .. } | Source::GoScript { .. } | Source::JavaScript { .. } => entry.join(recipe.file),
         Source::Maven { .. } => entry.clone(),
     };
     let complete = || entry.join(recipe.file).is_file();
     if complete() {
         return Ok(answer);
     }
+    let jars = match recipe.source {
+        Source::JavaScript { jars, .. } => Some(Box::pin(one(cache, &jars.recipe())).await?),
+        Source::Go { .. } | Source::GoScript { .. } | Source::Maven { .. } => None,
+    };
     let locks = cache.join("locks");
     fs::create_dir_all(&locks).map_err(at(&locks))?;
     let _part = wait_for(&locks.join(recipe.name), &format!("another process is building {}", recipe.name)).await?;
@@ -133,9 +138,22 @@ async fn one(cache: &Path, recipe: &Recipe) -> Result<PathBuf, Error> {
     }
     let _build = wait_for(&locks.join("build"), &format!("{} waits for another build", recipe.name)).await?;
     remove_remains(cache, recipe, &entry)?;
-    let built = build(cache, recipe).await?;
+    let built = build(cache, recipe, jars.as_deref()).await?;
     fs::rename(built.path().join("out"), &entry).map_err(at(&entry))?;
     Ok(answer)
+}
+
+/// Name and version; where our own files are built, also what they say: another text is another program.
+fn entry_name(recipe: &Recipe) -> String {
+    let plain = format!("{}-{}", recipe.name, recipe.version);
+    match recipe.source {
+        Source::Go { .. } | Source::Maven { .. } => plain,
+        Source::GoScript { files, .. } | Source::JavaScript { files, .. } => {
+            let mut hasher = DefaultHasher::new();
+            files.hash(&mut hasher);
+            format!("{plain}-{:08x}", hasher.finish() >> 32)
+        }
+    }
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -173,12 +191,12 @@ fn workplace(recipe: &Recipe) -> String {
 }
 
 /// Builds into the folder `out` of a new folder beside the cache entries.
-async fn build(cache: &Path, recipe: &Recipe) -> Result<TempDir, Error> {
+async fn build(cache: &Path, recipe: &Recipe, jars: Option<&Path>) -> Result<TempDir, Error> {
     let &Recipe { name, version, file, usually, .. } = recipe;
     let place = tempfile::Builder::new().prefix(&workplace(recipe)).tempdir_in(cache).map_err(at(cache))?;
     let out = place.path().join("out");
     fs::create_dir(&out).map_err(at(&out))?;
-    let command = builder(recipe, place.path(), &out)?;
+    let command = builder(recipe, place.path(), &out, jars)?;
 
     let log = cache.join("locks").join(format!("{name}.log"));
     File::create(&log).map_err(at(&log))?;
@@ -210,7 +228,7 @@ async fn build(cache: &Path, recipe: &Recipe) -> Result<TempDir, Error> {
     Ok(place)
 }
 
-fn builder(recipe: &Recipe, place: &Path, out: &Path) -> Result<Command, Error> {
+fn builder(recipe: &Recipe, place: &Path, out: &Path, jars: Option<&Path>) -> Result<Command, Error> {
     let write = |name: &str, text: &str| fs::write(place.join(name), text).map_err(at(&place.join(name)));
     match recipe.source {
         Source::Go { go_mod, go_sum, package, ldflags } => {
@@ -227,6 +245,19 @@ fn builder(recipe: &Recipe, place: &Path, out: &Path) -> Result<Command, Error> 
             write("pom.xml", pom)?;
             let mut command = toolchain::maven(place, recipe.name)?;
             command.arg("dependency:copy-dependencies").arg(format!("-DoutputDirectory={}", out.display()));
+            Ok(command)
+        }
+        Source::GoScript { files, hurried } => {
+            files.iter().try_for_each(|(name, text)| write(name, text))?;
+            let mut command = toolchain::with_go("sh", place, recipe.name)?;
+            command.arg("build.sh").env("HURRIED", if hurried { "1" } else { "" });
+            Ok(command)
+        }
+        Source::JavaScript { files, .. } => {
+            files.iter().try_for_each(|(name, text)| write(name, text))?;
+            let mut command = Command::new("sh");
+            command.current_dir(place).arg("build.sh").env("JARS", jars.unwrap_or(Path::new("")));
+            command.env("JAVA_HOME", toolchain::java_home(recipe.name)?);
             Ok(command)
         }
     }

@@ -8,6 +8,9 @@ pub enum Part {
     /// kube-apiserver.
     #[value(name = "kube-apiserver")]
     ApiServer,
+    /// kube-controller-manager.
+    #[value(name = "kube-controller-manager")]
+    ControllerManager,
     /// kubectl; the one on PATH when there is one.
     Kubectl,
     /// The NATS server.
@@ -18,6 +21,19 @@ pub enum Part {
     /// The jars of Apache Cassandra 4.1.
     #[value(name = "cassandra")]
     Cassandra41,
+    /// The jars of Apache Cassandra 5.0.
+    #[value(name = "cassandra-5.0")]
+    Cassandra50,
+    /// cass-operator as it is, with its CustomResourceDefinitions.
+    CassOperator,
+    /// cass-operator with its fixed waits cut to a second, for tests that are not about order and races.
+    HurriedCassOperator,
+    /// A stand-in for the management API of Cassandra's images, for Cassandra 4.1.
+    #[value(name = "management-api")]
+    ManagementApi41,
+    /// The same for Cassandra 5.0.
+    #[value(name = "management-api-5.0")]
+    ManagementApi50,
 }
 
 /// How a part is made.
@@ -26,7 +42,14 @@ pub(crate) enum Source {
     Go { go_mod: &'static str, go_sum: &'static str, package: &'static str, ldflags: &'static str },
     /// Maven copies what this file depends on.
     Maven { pom: &'static str },
+    /// `build.sh` of these files makes `out/` with Go.
+    GoScript { files: Files, hurried: bool },
+    /// `build.sh` of these files makes `out/` with the JDK and the jars of another part.
+    JavaScript { files: Files, jars: Part },
 }
+
+/// Names and contents.
+pub(crate) type Files = &'static [(&'static str, &'static str)];
 
 /// Everything about making a part.
 pub(crate) struct Recipe {
@@ -45,10 +68,39 @@ const KUBERNETES_SUM: &str = include_str!("parts/kubernetes/go.sum");
 const KUBERNETES_LDFLAGS: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
     -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
 
+const CASS_OPERATOR: Files = &[
+    ("go.mod", include_str!("parts/cass-operator/go.mod")),
+    ("go.sum", include_str!("parts/cass-operator/go.sum")),
+    ("build.sh", include_str!("parts/cass-operator/build.sh")),
+];
+
+const MANAGEMENT_API: Files = &[
+    ("Agent.java", include_str!("parts/management-api/Agent.java")),
+    ("CassandraProcess.java", include_str!("parts/management-api/CassandraProcess.java")),
+    ("ConfigBuilder.java", include_str!("parts/management-api/ConfigBuilder.java")),
+    ("Internals.java", include_str!("parts/management-api/Internals.java")),
+    ("ManagementApi.java", include_str!("parts/management-api/ManagementApi.java")),
+    ("build.sh", include_str!("parts/management-api/build.sh")),
+    ("jvm17.options", include_str!("parts/management-api/jvm17.options")),
+    ("logback.xml", include_str!("parts/cassandra41/logback.xml")),
+];
+
 impl Part {
     /// Every part, the quick ones first.
-    pub const ALL: [Self; 6] =
-        [Self::NatsServer, Self::Cassandra41, Self::Etcd, Self::S3, Self::Kubectl, Self::ApiServer];
+    pub const ALL: [Self; 12] = [
+        Self::NatsServer,
+        Self::Cassandra41,
+        Self::Cassandra50,
+        Self::ManagementApi41,
+        Self::ManagementApi50,
+        Self::Etcd,
+        Self::S3,
+        Self::Kubectl,
+        Self::ControllerManager,
+        Self::CassOperator,
+        Self::HurriedCassOperator,
+        Self::ApiServer,
+    ];
 
     pub(crate) fn recipe(self) -> Recipe {
         match self {
@@ -73,6 +125,18 @@ impl Part {
                     go_mod: KUBERNETES_MOD,
                     go_sum: KUBERNETES_SUM,
                     package: "k8s.io/kubernetes/cmd/kube-apiserver",
+                    ldflags: KUBERNETES_LDFLAGS,
+                },
+            },
+            Self::ControllerManager => Recipe {
+                name: "kube-controller-manager",
+                version: "1.36.3",
+                file: "kube-controller-manager",
+                usually: "a minute after kube-apiserver",
+                source: Source::Go {
+                    go_mod: KUBERNETES_MOD,
+                    go_sum: KUBERNETES_SUM,
+                    package: "k8s.io/kubernetes/cmd/kube-controller-manager",
                     ldflags: KUBERNETES_LDFLAGS,
                 },
             },
@@ -118,6 +182,41 @@ impl Part {
                 file: "cassandra-all-4.1.9.jar",
                 usually: "ten seconds",
                 source: Source::Maven { pom: include_str!("parts/cassandra41/pom.xml") },
+            },
+            Self::Cassandra50 => Recipe {
+                name: "cassandra",
+                version: "5.0.6",
+                file: "cassandra-all-5.0.6.jar",
+                usually: "ten seconds",
+                source: Source::Maven { pom: include_str!("parts/cassandra50/pom.xml") },
+            },
+            Self::CassOperator => Recipe {
+                name: "cass-operator",
+                version: "1.31.0",
+                file: "cass-operator",
+                usually: "3 minutes",
+                source: Source::GoScript { files: CASS_OPERATOR, hurried: false },
+            },
+            Self::HurriedCassOperator => Recipe {
+                name: "hurried-cass-operator",
+                version: "1.31.0",
+                file: "cass-operator",
+                usually: "half a minute after cass-operator",
+                source: Source::GoScript { files: CASS_OPERATOR, hurried: true },
+            },
+            Self::ManagementApi41 => Recipe {
+                name: "management-api",
+                version: "4.1.9",
+                file: "management-api.jar",
+                usually: "ten seconds",
+                source: Source::JavaScript { files: MANAGEMENT_API, jars: Self::Cassandra41 },
+            },
+            Self::ManagementApi50 => Recipe {
+                name: "management-api",
+                version: "5.0.6",
+                file: "management-api.jar",
+                usually: "ten seconds",
+                source: Source::JavaScript { files: MANAGEMENT_API, jars: Self::Cassandra50 },
             },
         }
     }

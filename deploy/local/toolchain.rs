@@ -31,6 +31,14 @@ pub enum Error {
         /// What was to run.
         needed_for: String,
     },
+    /// A Java 17 that cannot compile.
+    #[error("a JDK 17 is needed to build {needed_for}, and {} belongs to a runtime without `javac`: install the JDK and run this again", java.display())]
+    Javac {
+        /// What was to be built.
+        needed_for: String,
+        /// The Java that was found.
+        java: PathBuf,
+    },
     /// No Maven.
     #[error("Maven is needed to fetch {needed_for}, and no `mvn` on PATH works: install it and run this again")]
     Maven {
@@ -44,9 +52,14 @@ pub enum Error {
 
 /// A `go` command for the module in `folder`, after a look at its version.
 pub(crate) fn go(folder: &Path, needed_for: &str) -> Result<Command, Error> {
+    with_go("go", folder, needed_for)
+}
+
+/// A command that may use `go` for the module in `folder`, after a look at its version.
+pub(crate) fn with_go(program: &str, folder: &Path, needed_for: &str) -> Result<Command, Error> {
     let fault = |found: String| Error::Go { needed_for: needed_for.to_owned(), found };
     // Inside the module, so that a toolchain that Go would fetch for it (GOTOOLCHAIN=auto) counts.
-    let output = go_command(folder).args(["env", "GOVERSION"]).stdin(Stdio::null()).output();
+    let output = go_command("go", folder).args(["env", "GOVERSION"]).stdin(Stdio::null()).output();
     let output = output.map_err(|error| {
         fault(match error.kind() == io::ErrorKind::NotFound {
             true => "no `go` is on PATH".to_owned(),
@@ -56,14 +69,14 @@ pub(crate) fn go(folder: &Path, needed_for: &str) -> Result<Command, Error> {
     let said =
         String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr }).into_owned();
     match go_version(&said) {
-        Some(version) if output.status.success() && version >= GO => Ok(go_command(folder)),
+        Some(version) if output.status.success() && version >= GO => Ok(go_command(program, folder)),
         _ => Err(fault(format!("the one on PATH says `{}`", said.trim()))),
     }
 }
 
 /// Nothing of the user's Go settings may change what is built; where modules come from stays theirs.
-fn go_command(folder: &Path) -> Command {
-    let mut command = Command::new("go");
+fn go_command(program: &str, folder: &Path) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(folder).env("CGO_ENABLED", "0").env("GOWORK", "off").env("GOFLAGS", "-mod=readonly");
     command.env_remove("GOOS").env_remove("GOARCH").env_remove("GOBIN");
     command
@@ -83,6 +96,15 @@ pub fn java(needed_for: &str) -> Result<PathBuf, Error> {
     java_17_of(home.into_iter().chain(on_path("java")).chain(candidates), needed_for)
 }
 
+/// The folder of that JDK.
+pub fn java_home(needed_for: &str) -> Result<PathBuf, Error> {
+    // Links are followed: /usr/bin/java is in no JDK.
+    let java = java(needed_for)?;
+    let java = java.canonicalize().unwrap_or(java);
+    let home = java.parent().and_then(Path::parent).filter(|home| is_executable(&home.join("bin/javac")));
+    home.map(Path::to_owned).ok_or_else(|| Error::Javac { needed_for: needed_for.to_owned(), java })
+}
+
 fn java_17_of(candidates: impl IntoIterator<Item = PathBuf>, needed_for: &str) -> Result<PathBuf, Error> {
     let found = candidates.into_iter().find(|java| java_version(java) == Some(JAVA));
     found.ok_or_else(|| Error::Java { needed_for: needed_for.to_owned() })
@@ -100,6 +122,7 @@ pub(crate) fn maven(folder: &Path, needed_for: &str) -> Result<Command, Error> {
     let java = java(needed_for)?;
     let mut command = Command::new("mvn");
     command.current_dir(folder).args(["--batch-mode", "--quiet", "--no-transfer-progress"]);
+    let java = java.canonicalize().unwrap_or(java);
     if let Some(home) = java.parent().and_then(Path::parent) {
         command.env("JAVA_HOME", home);
     }

@@ -1,5 +1,6 @@
 //! The operator's beginning and end: parts are made and joined here, and taken apart in the right order.
 
+use super::acceptance::Acceptance;
 use super::appends::Appends;
 use super::health::Health;
 use super::metrics::Metrics;
@@ -208,6 +209,7 @@ async fn assemble(
     let mirror = observe::Mirror::default();
     let (facts, published) = mpsc::unbounded_channel();
     let (publisher, ends) = publish::start(client.clone(), mirror.clone(), identity.clone(), facts, stop.clone());
+    let acceptance = Acceptance::new(client.clone(), &namespace, stop.clone());
     let keeper = Keeper::new(client.clone(), &namespace, stop.clone());
     let namespaces = (!settings.namespaces.is_empty())
         .then(|| settings.namespaces.iter().map(|namespace| namespace.as_str().into()).collect());
@@ -228,6 +230,8 @@ async fn assemble(
         runner: Runner::default(),
         candidate,
         keeper,
+        acceptance,
+        namespace,
         photographer,
         signer,
         publisher,

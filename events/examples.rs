@@ -10,7 +10,7 @@ use crate::observed::{
     self, Adopted, BackupJob, BackupType, Gap, Gone, Malformed, Meta, ObjectKind, Observable, Pod, Sidecar,
     Unobservable,
 };
-use crate::operator::{Checkpoint, Genesis, Leading, SteppedDown};
+use crate::operator::{ApiAccepted, Checkpoint, Genesis, Leading, SteppedDown};
 use crate::{Digest, Epoch, Event, PodName, Time, Uid};
 use std::collections::BTreeMap;
 
@@ -201,6 +201,7 @@ fn others() -> impl Iterator<Item = Event> {
         Genesis { cluster: "7e1c0d5a-33d2-4f0a-8a53-1f2f6b0c9e11".into(), at: time(0) }.into(),
         Leading { epoch: EPOCH, identity: "stheno-0".into() }.into(),
         SteppedDown { epoch: EPOCH }.into(),
+        ApiAccepted { until: 4_217 }.into(),
         Checkpoint {
             sequence: 812,
             heads: BTreeMap::from([("prod/dc1".into(), head)]),

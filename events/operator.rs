@@ -12,6 +12,8 @@ family! { "operator":
     Leading = "leading" v 1 critical,
     /// The leader ended its term with nothing in flight.
     SteppedDown = "stepped_down" v 1 critical,
+    /// A person accepted an API server whose store went back to an older state: what it lacks is gone, and work goes on.
+    ApiAccepted = "api_accepted" v 1 critical,
     /// What the log holds up to here, for later comparison.
     Checkpoint = "checkpoint" v 1 informational,
 }
@@ -39,6 +41,13 @@ pub struct Leading {
 pub struct SteppedDown {
     /// The term.
     pub epoch: Epoch,
+}
+
+/// A person accepted the API server's store as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiAccepted {
+    /// The message of the log up to which the person knew of it: what went back later is not accepted.
+    pub until: u64,
 }
 
 /// What the log holds up to here.

@@ -1,5 +1,9 @@
 //! A datacenter as the log tells it: the object, its pods, its operations, the inventory of its backups.
 
+mod forgotten;
+
+pub use forgotten::{Forgotten, Tombstone};
+
 use crate::backup::{Operation, Stage};
 use crate::world::{Head, Touched};
 use serde::{Deserialize, Serialize};
@@ -33,6 +37,8 @@ pub struct Datacenter {
     pub backups: BTreeMap<Arc<str>, Arc<Backup>>,
     /// Objects that could not be read, by UID.
     pub malformed: BTreeMap<Uid, Arc<observed::Malformed>>,
+    /// Operations that ended and are gone: they left the world, and must not come back to life.
+    pub forgotten: Arc<Forgotten>,
     /// Events that broke a law of the log: counted, never obeyed.
     pub illegal: u64,
 }
@@ -112,19 +118,27 @@ impl Datacenter {
                 self.malformed.remove(&uid);
                 touched.push(Touched::Job(uid.clone()));
                 if let Some(operation) = self.operations.get_mut(&uid) {
-                    Arc::make_mut(operation).request = job.clone();
+                    let operation = Arc::make_mut(operation);
+                    (operation.request, operation.gone) = (job.clone(), false);
                 } else {
-                    self.open.insert((job.meta.created, uid.clone()));
-                    self.operations.insert(uid, Arc::new(Operation::requested(job.clone(), at)));
+                    let mut operation = Operation::requested(job.clone(), at);
+                    if let Some(ended) = Forgotten::rise(&mut self.forgotten, &job.meta) {
+                        // It came back from an older copy of the API server's store.
+                        operation.stage = ended;
+                    } else {
+                        self.open.insert((job.meta.created, uid.clone()));
+                    }
+                    self.operations.insert(uid, Arc::new(operation));
                 }
             }
             observed::Event::Adopted(adopted) => {
                 if let Some(operation) = self.operations.get_mut(&adopted.uid) {
                     let operation = Arc::make_mut(operation);
-                    if matches!(operation.stage, Stage::Waiting { .. }) {
-                        operation.adopt(adopted, at);
-                    } else {
-                        self.illegal += 1;
+                    match &mut operation.stage {
+                        Stage::Waiting { .. } => operation.adopt(adopted, at),
+                        // It came back with the status of its end: that says more than what is remembered of it.
+                        Stage::Ended { adopted: seen, .. } if adopted.finished.is_some() => *seen = true,
+                        Stage::Running { .. } | Stage::Closing { .. } | Stage::Ended { .. } => self.illegal += 1,
                     }
                     self.close_if_ended(&adopted.uid);
                     touched.push(Touched::Job(adopted.uid.clone()));
@@ -268,8 +282,24 @@ impl Datacenter {
 
     /// An operation that ended and whose custom resource is gone leaves the world, not the log.
     fn forget(&mut self, job: &Uid) {
-        if self.operations.get(job).is_some_and(|operation| operation.gone && operation.ended()) {
-            self.operations.remove(job);
+        if self.operations.get(job).is_some_and(|operation| operation.gone && operation.ended())
+            && let Some(operation) = self.operations.remove(job)
+        {
+            Arc::make_mut(&mut self.forgotten).bury(&operation);
+        }
+    }
+
+    /// A person accepted an API server whose store had gone back: its versions say nothing about those seen before.
+    pub(crate) fn forget_versions(&mut self) {
+        let none: Arc<str> = "".into();
+        for operation in self.operations.values_mut() {
+            Arc::make_mut(operation).request.meta.resource_version = none.clone();
+        }
+        for pod in self.pods.values_mut() {
+            Arc::make_mut(pod).meta.resource_version = none.clone();
+        }
+        if let Some(object) = &mut self.object {
+            Arc::make_mut(object).meta.resource_version = none;
         }
     }
 }

@@ -25,14 +25,23 @@ pub struct Operator {
     pub stepped_down: BTreeSet<Epoch>,
     /// Kinds that cannot be listed, and why: what depends on them waits.
     pub unobservable: BTreeMap<ObjectKind, Arc<str>>,
-    /// The API server's store went back to an older state: no effects until a person decides.
-    pub api_backwards: Option<Arc<str>>,
+    /// The API server's store went back to an older state: no effects until a person accepts it.
+    pub api_backwards: Option<Backwards>,
     /// Why nobody may lead: the operator's own history holds what this build does not understand.
     pub frozen: Option<Arc<str>>,
     /// Sequence of the last checkpoint.
     pub checkpoint: u64,
     /// When the last checkpoint was written.
     pub checkpoint_at: Option<Time>,
+}
+
+/// An API server whose store went back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backwards {
+    /// The message of the log that says so last: what a person names to accept it.
+    pub message: u64,
+    /// From where to where.
+    pub text: Arc<str>,
 }
 
 impl Operator {
@@ -47,6 +56,9 @@ impl Operator {
             Event::SteppedDown(e) => {
                 self.stepped_down.insert(e.epoch);
             }
+            Event::ApiAccepted(e) => {
+                self.api_backwards.take_if(|backwards| backwards.message <= e.until);
+            }
             Event::Checkpoint(e) => {
                 self.checkpoint = e.sequence;
                 self.checkpoint_at = Some(at);
@@ -54,7 +66,8 @@ impl Operator {
         }
     }
 
-    pub(crate) fn observe(&mut self, event: &observed::Event) {
+    /// `sequence` is that of the message.
+    pub(crate) fn observe(&mut self, event: &observed::Event, sequence: u64) {
         match event {
             observed::Event::Unobservable(e) => {
                 self.unobservable.insert(e.kind, e.reason.clone());
@@ -69,7 +82,7 @@ impl Operator {
                     e.to,
                     e.kind.as_str()
                 );
-                self.api_backwards = Some(text.into());
+                self.api_backwards = Some(Backwards { message: sequence, text: text.into() });
             }
             observed::Event::Gap(_)
             | observed::Event::BackupJob(_)

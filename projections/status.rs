@@ -127,7 +127,7 @@ fn hold<'a>(dc: &'a Datacenter, operator: &'a Operator) -> Option<Hold<'a>> {
         return Some(Hold { type_, holds: true, reason, message });
     }
     let (reason, message) = match (&operator.api_backwards, operator.unobservable.first_key_value()) {
-        (Some(message), _) => ("ApiServerWentBack", message),
+        (Some(backwards), _) => ("ApiServerWentBack", &backwards.text),
         (None, Some((_, message))) => ("Unobservable", message),
         (None, None) => return None,
     };

@@ -79,7 +79,13 @@ impl World {
             Aggregate::Operator => {
                 self.head = head;
                 match message.envelope {
-                    Ok(envelope) => self.apply_operator(envelope),
+                    Ok(envelope) => {
+                        let backwards = self.operator.api_backwards.is_some();
+                        self.apply_operator(envelope, message.sequence);
+                        if backwards && self.operator.api_backwards.is_none() {
+                            self.datacenters.values_mut().for_each(|dc| Arc::make_mut(dc).forget_versions());
+                        }
+                    }
                     Err(error) => {
                         let text = format!("message {} cannot be read: {error}", message.sequence);
                         self.operator.frozen = Some(text.into());
@@ -123,11 +129,11 @@ impl World {
         touched
     }
 
-    fn apply_operator(&mut self, envelope: &Envelope) {
+    fn apply_operator(&mut self, envelope: &Envelope, sequence: u64) {
         for fact in &envelope.events {
             match fact {
                 Fact::Known(Event::Operator(event)) => self.operator.apply(event, envelope.at),
-                Fact::Known(Event::Observed(event)) => self.operator.observe(event),
+                Fact::Known(Event::Observed(event)) => self.operator.observe(event, sequence),
                 Fact::Known(Event::Backup(_) | Event::Datacenter(_)) => self.unreadable += 1,
                 Fact::Unknown { name, version, critical, .. } => {
                     *self.skipped.entry((name.clone(), *version)).or_default() += 1;

@@ -37,49 +37,78 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Candidate {
     held: watch::Receiver<bool>,
+    /// Whether nobody holds it, as last seen.
+    vacant: watch::Receiver<bool>,
+    /// Whether this process could do anything with it.
+    fit: watch::Sender<bool>,
     release: mpsc::Sender<Duration>,
     _stop: tokio_util::sync::DropGuard,
 }
 
 impl Candidate {
-    /// Takes part.
+    /// Takes part, once it [`may_stand`](Self::may_stand).
     #[must_use]
     pub fn stand(client: Client, settings: Settings) -> Self {
         let (state, held) = watch::channel(false);
+        let (empty, vacant) = watch::channel(false);
+        let fit = watch::Sender::new(false);
         let (release, released) = mpsc::channel(1);
         let stop = CancellationToken::new();
         let api = Api::namespaced(client, &settings.namespace);
-        let election = Election { api, settings, state, seen: None, renewed_ms: 0, failures: 0 };
-        tokio::spawn(election.run(released, stop.clone()));
-        Self { held, release, _stop: stop.drop_guard() }
+        let election = Election { api, settings, state, vacant: empty, seen: None, renewed_ms: 0, failures: 0 };
+        tokio::spawn(election.run(fit.subscribe(), released, stop.clone()));
+        Self { held, vacant, fit, release, _stop: stop.drop_guard() }
     }
 
-    /// Is alone: holds from the beginning, without a Lease.
+    /// Is alone: holds without a Lease whenever it [`may_stand`](Self::may_stand).
     #[must_use]
     pub fn alone() -> Self {
-        let (state, held) = watch::channel(true);
+        let (state, held) = watch::channel(false);
+        let (empty, vacant) = watch::channel(true);
+        let fit = watch::Sender::new(false);
         let (release, mut released) = mpsc::channel(1);
         let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        tokio::spawn(async move {
+        let mut fitness = fit.subscribe();
+        let alone = async move {
+            // There is no Lease that anybody else could hold.
+            let _empty = empty;
             loop {
+                let holds = *fitness.borrow_and_update();
+                state.send_if_modified(|held| std::mem::replace(held, holds) != holds);
                 tokio::select! {
-                    () = stopped.cancelled() => return,
+                    changed = fitness.changed() => if changed.is_err() { return },
                     pause = released.recv() => {
                         let Some(pause) = pause else { return };
                         state.send_replace(false);
                         tokio::time::sleep(pause).await;
-                        state.send_replace(true);
                     }
                 }
             }
-        });
-        Self { held, release, _stop: stop.drop_guard() }
+        };
+        let stopped = stop.clone();
+        tokio::spawn(async move { stopped.run_until_cancelled(alone).await });
+        Self { held, vacant, fit, release, _stop: stop.drop_guard() }
     }
 
-    /// Whether the Lease is held, once that has changed since the last call; none when the election has ended.
+    /// Whether this process could do anything as the holder. One that could not neither takes the Lease nor keeps it:
+    /// another one, which could, gets it.
+    pub fn may_stand(&self, fit: bool) {
+        self.fit.send_if_modified(|before| std::mem::replace(before, fit) != fit);
+    }
+
+    /// Whether nobody held the Lease when it was last looked at.
+    #[must_use]
+    pub fn vacant(&self) -> bool {
+        *self.vacant.borrow()
+    }
+
+    /// Whether the Lease is held, once that, or whether it is [`vacant`](Self::vacant), has changed since the last call;
+    /// none when the election has ended.
     pub async fn changed(&mut self) -> Option<bool> {
-        self.held.changed().await.ok()?;
+        tokio::select! {
+            changed = self.held.changed() => changed.ok()?,
+            changed = self.vacant.changed() => changed.ok()?,
+        }
         Some(*self.held.borrow_and_update())
     }
 
@@ -123,10 +152,22 @@ struct Seen {
     since_ms: u64,
 }
 
+impl Seen {
+    /// Whether somebody else holds it, by the clock of this machine.
+    fn is_of_another(&self, identity: &str) -> bool {
+        let Some(spec) = &self.lease.spec else { return false };
+        let lasts = u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0) * 1_000;
+        let expired = runtime::boot_ms().saturating_sub(self.since_ms) > lasts;
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        !holder.is_empty() && holder != identity && !expired
+    }
+}
+
 struct Election {
     api: Api<Lease>,
     settings: Settings,
     state: watch::Sender<bool>,
+    vacant: watch::Sender<bool>,
     seen: Option<Seen>,
     /// When it was last renewed, where it is held: taken before the request was sent.
     renewed_ms: u64,
@@ -134,12 +175,19 @@ struct Election {
 }
 
 impl Election {
-    async fn run(mut self, mut released: mpsc::Receiver<Duration>, stop: CancellationToken) {
+    async fn run(
+        mut self,
+        mut fit: watch::Receiver<bool>,
+        mut released: mpsc::Receiver<Duration>,
+        stop: CancellationToken,
+    ) {
         loop {
+            let stands = *fit.borrow_and_update();
+            let round = async { if stands { self.round().await } else { self.stand_aside().await } };
             let wait = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                wait = self.round() => wait,
+                wait = round => wait,
             };
             tokio::select! {
                 biased;
@@ -152,9 +200,26 @@ impl Election {
                         () = tokio::time::sleep(pause) => {}
                     }
                 }
+                changed = fit.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    /// One look at the Lease without taking it; one that is held goes back. Returns the wait until the next one.
+    async fn stand_aside(&mut self) -> Duration {
+        self.give_back().await;
+        match tokio::time::timeout(DEADLINE, self.api.get_opt(&self.settings.name)).await {
+            Ok(Ok(lease)) => {
+                self.failures = 0;
+                self.seen = lease.map(|lease| self.noted(lease));
+                let vacant = self.seen.as_ref().is_none_or(|seen| !seen.is_of_another(&self.settings.identity));
+                self.found_vacant(vacant);
+            }
+            Ok(Err(error)) => self.failed(&crate::cli::sentence(&error)),
+            Err(_) => self.failed("the API server does not answer"),
+        }
+        RETRY
     }
 
     fn holds(&self) -> bool {
@@ -174,6 +239,7 @@ impl Election {
         match result {
             Ok(Ok(Standing::Ours)) => {
                 self.failures = 0;
+                self.found_vacant(false);
                 self.renewed_ms = begun;
                 if !self.holds() {
                     tracing::info!(identity = self.settings.identity, "the Lease is held");
@@ -182,6 +248,7 @@ impl Election {
             }
             Ok(Ok(Standing::Others)) => {
                 self.failures = 0;
+                self.found_vacant(false);
                 self.lose("somebody else holds it");
             }
             Ok(Ok(Standing::Unclear)) => self.failed("others write it at the same time"),
@@ -201,6 +268,10 @@ impl Election {
         }
     }
 
+    fn found_vacant(&self, vacant: bool) {
+        self.vacant.send_if_modified(|before| std::mem::replace(before, vacant) != vacant);
+    }
+
     fn lose(&self, why: &str) {
         if self.holds() {
             tracing::warn!(why, "the Lease is lost");
@@ -213,7 +284,7 @@ impl Election {
         for _ in 0..ATTEMPTS {
             if !self.holds() || self.seen.is_none() {
                 match self.api.get_opt(&self.settings.name).await? {
-                    Some(lease) => self.note(lease),
+                    Some(lease) => self.seen = Some(self.noted(lease)),
                     None => self.seen = None,
                 }
             }
@@ -223,20 +294,17 @@ impl Election {
                     self.api.create(&PostParams::default(), &lease).await
                 }
                 Some(seen) => {
-                    let spec = seen.lease.spec.clone().unwrap_or_default();
-                    let holder = spec.holder_identity.clone().unwrap_or_default();
-                    let lasts = u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0) * 1_000;
-                    let expired = runtime::boot_ms().saturating_sub(seen.since_ms) > lasts;
-                    if !holder.is_empty() && holder != self.settings.identity && !expired {
+                    if seen.is_of_another(&self.settings.identity) {
                         return Ok(Standing::Others);
                     }
+                    let spec = seen.lease.spec.clone().unwrap_or_default();
                     let lease = Lease { metadata: seen.lease.metadata.clone(), spec: Some(self.spec(Some(&spec))) };
                     self.api.replace(&self.settings.name, &PostParams::default(), &lease).await
                 }
             };
             match written {
                 Ok(lease) => {
-                    self.note(lease);
+                    self.seen = Some(self.noted(lease));
                     return Ok(Standing::Ours);
                 }
                 // Somebody wrote meanwhile, perhaps only a label: who holds it is read.
@@ -247,11 +315,12 @@ impl Election {
         Ok(Standing::Unclear)
     }
 
-    /// Remembers a version, and when it was first seen.
-    fn note(&mut self, lease: Lease) {
+    /// A version, and when it was first seen.
+    fn noted(&mut self, lease: Lease) -> Seen {
         let version = |lease: &Lease| lease.metadata.resource_version.clone();
-        if self.seen.as_ref().is_none_or(|seen| version(&seen.lease) != version(&lease)) {
-            self.seen = Some(Seen { lease, since_ms: runtime::boot_ms() });
+        match self.seen.take().filter(|seen| version(&seen.lease) == version(&lease)) {
+            Some(seen) => seen,
+            None => Seen { lease, since_ms: runtime::boot_ms() },
         }
     }
 
@@ -272,7 +341,7 @@ impl Election {
                 Err(_) => tracing::warn!("the Lease could not be given back in time: it expires by itself"),
             }
         }
-        self.state.send_replace(false);
+        self.state.send_if_modified(|held| std::mem::replace(held, false));
     }
 
     fn metadata(&self) -> ObjectMeta {

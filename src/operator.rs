@@ -1,6 +1,7 @@
 //! The operator: the only file that knows the order of the arrows. It wakes for what happens, hands it to the engine, and
 //! carries out what the engine commands.
 
+mod acceptance;
 mod appends;
 mod health;
 mod metrics;
@@ -19,6 +20,7 @@ use crate::log::{Follow, Item, Link, Log, Skew, Stored, Witness};
 use crate::observe::Sight;
 use crate::publish::Publisher;
 use crate::runtime;
+use acceptance::Acceptance;
 use appends::{Appends, Ended, Refusal};
 use futures::FutureExt as _;
 use health::Health;
@@ -56,6 +58,9 @@ struct Operator {
     runner: Runner,
     candidate: Candidate,
     keeper: Keeper,
+    acceptance: Acceptance,
+    /// The operator's own namespace.
+    namespace: String,
     photographer: Photographer,
     signer: Option<Signer>,
     publisher: Publisher,
@@ -116,6 +121,10 @@ impl Operator {
                 written = self.keeper.next() => match written {
                     Some(written) => self.witnessed(written),
                     None => self.fail("keeping the witness"),
+                },
+                accepted = self.acceptance.next() => match accepted {
+                    Some(message) => self.engine.accept_api(message),
+                    None => self.fail("looking for the word of a person"),
                 },
                 changed = self.link.changed() => match changed {
                     Ok(()) => self.health_of_log(),
@@ -200,17 +209,24 @@ impl Operator {
         if leader.is_some() {
             self.photographer.consider(world);
         }
-        let hindered = (world.operator.api_backwards.as_deref().map(|text| ("WentBackwards", text.to_owned())))
-            .or_else(|| {
-                let (kind, reason) = world.operator.unobservable.first_key_value()?;
-                Some(("Unobservable", format!("{}: {reason}", kind.as_str())))
-            });
+        let backwards = world.operator.api_backwards.as_ref();
+        self.acceptance.ask(backwards.filter(|_| leader.is_some()).map(|backwards| backwards.message));
+        let hindered = (backwards.map(|backwards| {
+            ("WentBackwards", acceptance::sentence(&backwards.text, &self.namespace, backwards.message))
+        }))
+        .or_else(|| {
+            let (kind, reason) = world.operator.unobservable.first_key_value()?;
+            Some(("Unobservable", format!("{}: {reason}", kind.as_str())))
+        });
         match hindered {
             Some((reason, message)) => self.health.set(health::OBSERVABLE, false, reason, &message),
             None => self.health.set(health::OBSERVABLE, true, "Listed", "Every kind can be listed."),
         }
         self.health.lead(leader);
-        self.health.speak(self.candidate.holds());
+        self.unled();
+        // Last: what is under way was told to stop before another process may take over.
+        self.candidate.may_stand(self.engine.fit());
+        self.health.speak(self.candidate.holds() || self.candidate.vacant());
     }
 
     /// When to wake though nothing happens.
@@ -261,11 +277,17 @@ impl Operator {
                 Some(Ok(Item::CaughtUp(sequence))) => {
                     tracing::info!(sequence, "the log was read");
                     self.engine.caught_up();
+                    if let Some(missed) = self.expected.take() {
+                        // It lies in what was read, and no message of ours is there.
+                        let integrity = crate::log::Integrity::Rewritten { sequence: missed.last_sequence };
+                        self.distrust(witness::fault(integrity));
+                    }
                     self.health.caught_up();
                     let frozen = self.engine.world().datacenters.iter().find(|(_, dc)| dc.frozen.is_some());
                     if let Some(key) = frozen.map(|(key, _)| key.clone()) {
                         self.frozen(&key);
                     }
+                    self.frozen_whole();
                     self.watch();
                 }
                 Some(Err(error)) => {
@@ -308,8 +330,10 @@ impl Operator {
                 self.publisher.announce(world, envelope);
             }
         }
-        if let Aggregate::Datacenter(key) = &message.aggregate {
-            self.frozen(key);
+        match &message.aggregate {
+            Aggregate::Datacenter(key) => self.frozen(key),
+            Aggregate::Operator => self.frozen_whole(),
+            Aggregate::Location(_) => {}
         }
     }
 

@@ -19,15 +19,25 @@ mod sidecar;
 mod away;
 #[path = "operator/backup.rs"]
 mod backup;
+#[path = "operator/clock.rs"]
+mod clock;
 #[path = "operator/doubt.rs"]
 mod doubt;
 #[path = "operator/embedded.rs"]
 mod embedded;
+#[path = "operator/frozen.rs"]
+mod frozen;
 #[path = "operator/full.rs"]
 mod full;
 #[path = "operator/leaders.rs"]
 mod leaders;
 #[path = "operator/refused.rs"]
 mod refused;
+#[path = "operator/store.rs"]
+mod store;
+#[path = "operator/suspended.rs"]
+mod suspended;
+#[path = "operator/tollgate.rs"]
+mod tollgate;
 #[path = "operator/waiting.rs"]
 mod waiting;

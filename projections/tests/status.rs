@@ -374,7 +374,10 @@ fn an_api_server_that_went_back_or_cannot_be_seen_holds_everything() {
     let dc = story.dc();
     let operation = dc.operation(&uid()).unwrap();
     let mut operator = Operator {
-        api_backwards: Some("the API server went back from resourceVersion 900 to 300 for MedusaBackupJob".into()),
+        api_backwards: Some(stheno_projections::operator::Backwards {
+            message: 7,
+            text: "the API server went back from resourceVersion 900 to 300 for MedusaBackupJob".into(),
+        }),
         ..Operator::default()
     };
     let back = job_status(operation, dc, &operator).unwrap();

@@ -217,6 +217,9 @@ fn operator(event: &OperatorEvent) -> String {
         OperatorEvent::SteppedDown(e) => {
             format!("the leader of term {} ended in order, with nothing in flight", e.epoch)
         }
+        OperatorEvent::ApiAccepted(e) => {
+            format!("a person accepted the API server's older store, knowing of the log up to message {}", e.until)
+        }
         OperatorEvent::Checkpoint(e) => {
             let signed = if e.signature.is_some() { "signed" } else { "not signed" };
             format!("the log up to message {} has the root {:?} ({signed})", e.sequence, e.root)

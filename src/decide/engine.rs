@@ -11,11 +11,11 @@ mod sights;
 use crate::{Effect, EffectKey, Observation};
 use effects::Running;
 pub use lead::Role;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use stheno_events::backup::NodeProgress;
 use stheno_events::envelope::DecodeError;
-use stheno_events::observed::ObjectKind;
+use stheno_events::observed::{Gone, ObjectKind};
 use stheno_events::{Aggregate, DcKey, Digest, Envelope, Epoch, Event, EventId, PodName, Process, Time, Uid};
 use stheno_projections::{Message, Touched, World};
 
@@ -98,11 +98,16 @@ struct InFlight {
     progress: BTreeMap<Uid, BTreeMap<PodName, NodeProgress>>,
 }
 
+/// An object in a room.
+type Place = (ObjectKind, Uid);
+
 /// What waits to be written about one datacenter.
 #[derive(Debug, Clone, Default)]
 struct Room {
-    /// The newest sight of objects that may be news.
-    seen: BTreeMap<(ObjectKind, Uid), Observation>,
+    /// The newest sight of each object that is there; of one that is gone until the log says so.
+    seen: BTreeMap<Place, Observation>,
+    /// The sights that were not found to be no news yet.
+    fresh: BTreeSet<Place>,
     /// The newest sight of each pod: recorded only while an operation needs it.
     pods: BTreeMap<PodName, stheno_events::observed::Pod>,
     /// Outcomes of effects.
@@ -135,9 +140,14 @@ pub struct Engine {
     rooms: BTreeMap<DcKey, Room>,
     /// Where an object is recorded, by UID: an edited reference does not move it.
     homes: BTreeMap<Uid, DcKey>,
+    /// What is gone and was not known to the log then, the oldest first.
+    gone_unknown: VecDeque<(DcKey, Place)>,
+    /// What a list lacks of an API server that went back: concluded when a person accepts it.
+    withheld: Vec<(DcKey, Gone)>,
     /// Kinds that cannot be listed now, and why.
     cannot_see: BTreeMap<ObjectKind, Arc<str>>,
-    /// The API server went back to an older state, as this process saw it.
+    /// What waits to be said in the operator's aggregate: that the API server's store went back, as this process saw it,
+    /// and that a person accepted it.
     notices: Vec<Event>,
     operator_in_flight: Option<InFlight>,
     operator_behind: u64,
@@ -167,6 +177,8 @@ impl Engine {
             blocked: None,
             rooms: BTreeMap::new(),
             homes: BTreeMap::new(),
+            gone_unknown: VecDeque::new(),
+            withheld: Vec::new(),
             cannot_see: BTreeMap::new(),
             notices: Vec::new(),
             steady: None,
@@ -215,12 +227,14 @@ impl Engine {
         digest: Digest,
         envelope: Result<&Envelope, &DecodeError>,
     ) {
+        let backwards = self.world.operator.api_backwards.is_some();
         let touched = self.world.apply(Message { sequence, aggregate, digest, envelope });
         let id = envelope.ok().map(|envelope| &envelope.id);
         match aggregate {
             Aggregate::Operator => {
                 let own = self.operator_in_flight.take_if(|sent| Some(&sent.id) == id).is_some();
                 self.new_term(own);
+                self.settle_notices(backwards);
             }
             Aggregate::Datacenter(key) => {
                 if let Ok(envelope) = envelope {
@@ -229,11 +243,16 @@ impl Engine {
                 let room = self.rooms.entry(key.clone()).or_default();
                 room.dirty = true;
                 let own = room.in_flight.take_if(|sent| Some(&sent.id) == id);
+                let written_now = own.is_some();
                 if let Ok(envelope) = envelope
                     && self.term() == Some(envelope.epoch)
                 {
-                    self.claims_committed(envelope, own.map(|sent| sent.sent_ms));
+                    self.claims_committed(envelope, own.as_ref().map(|sent| sent.sent_ms));
                     self.witness_terminal(envelope);
+                }
+                // A former leader wrote, or a message that was given up: what was no news may be some again.
+                if self.leads() && !written_now {
+                    self.look_again(key);
                 }
                 if !touched.is_empty() {
                     self.commands.push(Command::Publish { dc: key.clone(), touched });
@@ -279,8 +298,19 @@ impl Engine {
         }
     }
 
-    /// Why nothing may be appended or started, or that nothing stands in the way any more.
+    /// Whether this process could act if it led: it has read the log, understands it, and nothing stands in the way. One
+    /// that could not must neither take the Lease nor keep it.
+    #[must_use]
+    pub const fn fit(&self) -> bool {
+        self.caught_up && self.blocked.is_none() && self.world.operator.frozen.is_none()
+    }
+
+    /// Why nothing may be appended or started, or that nothing stands in the way any more. A term does not outlive it:
+    /// another process may be able to act.
     pub fn block(&mut self, reason: Option<Arc<str>>) {
+        if reason.is_some() {
+            self.depose();
+        }
         self.blocked = reason;
         self.rooms.values_mut().for_each(|room| room.dirty = true);
     }
@@ -332,7 +362,7 @@ impl Engine {
 
     /// The term, when effects may be started too: everything can be observed, and the API server did not go back.
     fn effecting(&self) -> Option<Epoch> {
-        let sound = self.world.operator.unobservable.is_empty() && self.world.operator.api_backwards.is_none();
+        let sound = self.decides();
         let witnessed = matches!(self.role, Role::Leading { witnessed: true, .. });
         self.acting().filter(|_| sound && witnessed)
     }

@@ -70,9 +70,18 @@ impl Observation {
     pub fn news(&self, dc: &Datacenter) -> Vec<Event> {
         match self {
             Self::BackupJob(seen, status) => match dc.operations.get(&seen.meta.uid) {
+                None if dc.forgotten.too_old(&seen.meta) => Vec::new(),
                 None => {
-                    let adopted = status.clone().map(Event::from);
+                    // One that came back from an older store has ended: only the status of that end is news.
+                    let ended = dc.forgotten.tombstone(&seen.meta).is_some();
+                    let adopted = status.clone().filter(|status| !ended || status.finished.is_some()).map(Event::from);
                     std::iter::once(seen.clone().into()).chain(adopted).collect()
+                }
+                Some(known) if known.gone => {
+                    // A sight from before its end, unless it came back from an older store that a person accepted.
+                    let known = &known.request.meta;
+                    let back = known.resource_version.is_empty() || newer(known, &seen.meta);
+                    if back { vec![seen.clone().into()] } else { Vec::new() }
                 }
                 Some(known) => {
                     let known = &known.request;
@@ -119,11 +128,15 @@ impl Observation {
 /// An event when the content or the meaning of the metadata changed; a mere resourceVersion is no news, an older one
 /// even less.
 fn changed(same: bool, known: &Meta, seen: &Meta, event: impl FnOnce() -> Event) -> Vec<Event> {
-    let number = |meta: &Meta| meta.resource_version.parse::<u64>().ok();
-    let stale =
-        known.uid == seen.uid && matches!((number(known), number(seen)), (Some(known), Some(seen)) if seen < known);
+    let stale = known.uid == seen.uid && newer(seen, known);
     let same = same && known.uid == seen.uid && known.deleting == seen.deleting && known.generation == seen.generation;
     if stale || same { Vec::new() } else { vec![event()] }
+}
+
+/// Whether `second` is a later version of an object than `first`, as far as versions can be compared.
+fn newer(first: &Meta, second: &Meta) -> bool {
+    let number = |meta: &Meta| meta.resource_version.parse::<u64>().ok();
+    matches!((number(first), number(second)), (Some(first), Some(second)) if first < second)
 }
 
 fn knows(dc: &Datacenter, gone: &Gone) -> bool {

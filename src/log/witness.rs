@@ -163,6 +163,8 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     resource_version: String,
+    /// What people wrote on it.
+    annotations: BTreeMap<String, String>,
 }
 
 /// Reads the witness with a quorum read; `None` when there is none yet.
@@ -187,6 +189,8 @@ pub async fn write(api: &Api<ConfigMap>, witness: &Witness, known: Option<&Versi
             name: Some(CONFIG_MAP.into()),
             resource_version: known.map(|version| version.resource_version.clone()),
             labels: Some(BTreeMap::from([("app.kubernetes.io/managed-by".into(), "stheno".into())])),
+            // Words of people are theirs.
+            annotations: known.map(|version| version.annotations.clone()),
             ..ObjectMeta::default()
         },
         data: Some(witness.data()),
@@ -206,7 +210,8 @@ pub async fn write(api: &Api<ConfigMap>, witness: &Witness, known: Option<&Versi
 }
 
 fn version(map: &ConfigMap) -> Version {
-    Version { resource_version: map.metadata.resource_version.clone().unwrap_or_default() }
+    let ObjectMeta { resource_version, annotations, .. } = map.metadata.clone();
+    Version { resource_version: resource_version.unwrap_or_default(), annotations: annotations.unwrap_or_default() }
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(super) const LOG_CONNECTED: &str = "LogConnected";
 /// Whether every kind can be listed.
 pub(super) const OBSERVABLE: &str = "Observable";
+/// Whether some process leads, as far as those that cannot know.
+pub(super) const LED: &str = "Led";
 /// Whether the log takes what is written.
 pub(super) const LOG_WRITABLE: &str = "LogWritable";
 
@@ -35,6 +37,9 @@ pub(super) const LOG_WRITABLE: &str = "LogWritable";
 pub(super) const TOLERATED: &str = "Tolerated";
 /// The reason where one message is refused, and others are not.
 pub(super) const REFUSED: &str = "Refused";
+
+/// The reason of a condition for which this process may not lead.
+pub(super) const CANNOT_LEAD: &str = "CannotLead";
 
 /// One condition of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -74,8 +79,9 @@ fn is_alarm(kind: &str) -> bool {
 }
 
 /// The conditions without which nothing can be done.
-fn blocks(kind: &str) -> bool {
-    matches!(kind, condition::LOG_INTEGRITY | condition::CLOCK_SKEW | LOG_CONNECTED | LOG_WRITABLE)
+fn blocks(kind: &str, reason: &str) -> bool {
+    let vital = matches!(kind, condition::LOG_INTEGRITY | condition::CLOCK_SKEW | LOG_CONNECTED | LOG_WRITABLE);
+    (vital && ![TOLERATED, REFUSED].contains(&reason)) || reason == CANNOT_LEAD
 }
 
 impl Health {
@@ -115,7 +121,7 @@ impl Health {
             return;
         }
         let since = before.filter(|before| before.status == word).map(|before| before.last_transition_time);
-        if !good && blocks(kind) {
+        if !good && blocks(kind, reason) {
             tracing::error!(condition = kind, reason, "{message}");
         } else if !good {
             tracing::warn!(condition = kind, reason, "{message}");
@@ -162,9 +168,11 @@ impl Health {
     }
 
     fn changed(&self) {
-        let bad = self.board.conditions.values().find(|condition| {
-            !condition.good && blocks(condition.kind) && ![TOLERATED, REFUSED].contains(&&*condition.reason)
-        });
+        let bad = self
+            .board
+            .conditions
+            .values()
+            .find(|condition| !condition.good && blocks(condition.kind, &condition.reason));
         let ready = match (bad, self.board.caught_up, &self.board.leader) {
             (Some(bad), ..) => Ready::No(format!("{}: {}", bad.kind, bad.message)),
             (None, false, _) => Ready::No("the log is being read".into()),

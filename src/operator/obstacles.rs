@@ -55,7 +55,18 @@ impl Operator {
             }
         }
         self.engine.block(self.obstacles.values().next().cloned());
-        self.health.speak(self.candidate.holds());
+    }
+
+    /// Says why nobody leads, where this is one of those that cannot.
+    pub(super) fn unled(&mut self) {
+        let frozen = self.engine.world().operator.frozen.as_ref();
+        match self.obstacles.values().next().or(frozen).filter(|_| self.candidate.vacant()) {
+            Some(why) => {
+                let message = format!("No process leads. {} cannot: {why}", self.identity);
+                self.health.set(health::LED, false, "Hindered", &message);
+            }
+            None => self.health.set(health::LED, true, "Led", "A process leads, or may."),
+        }
     }
 
     pub(super) fn health_of_log(&mut self) {
@@ -83,6 +94,14 @@ impl Operator {
         if let Some(frozen) = self.engine.world().datacenter(key).and_then(|dc| dc.frozen.as_deref()) {
             let message = format!("{key}: {frozen}");
             self.health.set(condition::LOG_NEWER_THAN_OPERATOR, true, "UnknownEvents", &message);
+        }
+    }
+
+    /// Says so where this process may not even lead because a newer program wrote.
+    pub(super) fn frozen_whole(&mut self) {
+        if let Some(frozen) = self.engine.world().operator.frozen.as_deref() {
+            let message = format!("This process cannot lead: {frozen}");
+            self.health.set(condition::LOG_NEWER_THAN_OPERATOR, true, health::CANNOT_LEAD, &message);
         }
     }
 }

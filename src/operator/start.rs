@@ -1,5 +1,6 @@
 //! The operator's beginning and end: parts are made and joined here, and taken apart in the right order.
 
+use super::acceptance::Acceptance;
 use super::appends::Appends;
 use super::health::Health;
 use super::metrics::Metrics;
@@ -29,8 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Name of the Lease, in the operator's namespace.
 const LEASE: &str = "stheno-operator";
-/// The clocks are compared this often.
+/// The clocks are compared this often,
 const SKEW_EVERY: Duration = Duration::from_secs(60);
+/// and when the wall clock moved beside the machine's, which is looked at this often.
+const JUMP_EVERY: Duration = Duration::from_secs(5);
 /// One request at the start.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// What is still to be written to the API server at the end.
@@ -213,6 +216,7 @@ async fn assemble(
     let mirror = observe::Mirror::default();
     let (facts, published) = mpsc::unbounded_channel();
     let (publisher, ends) = publish::start(client.clone(), mirror.clone(), identity.clone(), facts, stop.clone());
+    let acceptance = Acceptance::new(client.clone(), &namespace, stop.clone());
     let keeper = Keeper::new(client.clone(), &namespace, stop.clone());
     let namespaces = (!settings.namespaces.is_empty())
         .then(|| settings.namespaces.iter().map(|namespace| namespace.as_str().into()).collect());
@@ -233,6 +237,8 @@ async fn assemble(
         runner: Runner::default(),
         candidate,
         keeper,
+        acceptance,
+        namespace,
         photographer,
         signer,
         publisher,
@@ -260,7 +266,7 @@ fn measure(log: Log, first: Skew, stop: CancellationToken) -> watch::Receiver<Sk
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(SKEW_EVERY) => {}
+                () = due() => {}
             }
             match log.measure_skew().await {
                 Ok(skew) => {
@@ -272,6 +278,21 @@ fn measure(log: Log, first: Skew, stop: CancellationToken) -> watch::Receiver<Sk
         }
     });
     receiver
+}
+
+/// Ends when the clocks are to be compared: it is time, or the wall clock was set.
+async fn due() {
+    let (wall, boot) = (runtime::wall(), runtime::boot_ms());
+    loop {
+        tokio::time::sleep(JUMP_EVERY).await;
+        let passed = i64::try_from(runtime::boot_ms().saturating_sub(boot)).unwrap_or(i64::MAX);
+        let moved = (runtime::wall() - wall).num_milliseconds().saturating_sub(passed).saturating_abs();
+        if passed >= SKEW_EVERY.as_millis().try_into().unwrap_or(i64::MAX)
+            || moved > log::clock::WARN.num_milliseconds()
+        {
+            return;
+        }
+    }
 }
 
 fn signer(path: &Path) -> Result<Signer, Error> {

@@ -221,7 +221,8 @@ impl Ground {
         })
     }
 
-    fn start(&self, with: impl FnOnce(&mut Command) -> &mut Command) -> Operator {
+    /// Starts an operator with these options.
+    pub fn start(&self, with: impl FnOnce(&mut Command) -> &mut Command) -> Operator {
         let http = stheno_local::ports::Port::take().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_stheno"));
         command.arg("operator").arg("--kubeconfig").arg(&self.account);
@@ -257,6 +258,13 @@ impl Ground {
             assert!(Instant::now() < deadline, "no status on MedusaBackup {name}");
             sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// The log is whole and lawful: `stheno audit verify` says so.
+    pub fn verified(&self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stheno"));
+        let output = command.args(["audit", "verify", "--nats-url", &self.nats.url()]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     pub async fn finished(&self, name: &str) -> MedusaBackupJob {

@@ -81,9 +81,9 @@ pub(crate) enum Change {
     Gone(Gone),
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Api {
-    version: u64,
+    pub(crate) version: u64,
     next_uid: u64,
     pub(crate) objects: BTreeMap<Uid, Body>,
     /// How often a MedusaBackup of a name was created.
@@ -156,6 +156,11 @@ impl Api {
             backup_type: BackupType::Differential,
             operation,
         })))
+    }
+
+    /// Everything is as it was when the copy was made; no UID is drawn twice, and what was created stays counted.
+    pub(crate) fn put_back(&mut self, copy: Self) {
+        (self.version, self.objects) = (copy.version, copy.objects);
     }
 
     fn put(&mut self, body: Body) -> Change {

@@ -5,7 +5,7 @@ use crate::sidecar::Kind;
 use crate::sim::{Sim, dc, epochs};
 use std::collections::BTreeMap;
 use stheno::audit::{Entry, verify::Verifier};
-use stheno_events::{Aggregate, Digest, Event, Fact, LogId, Process, Uid, backup};
+use stheno_events::{Aggregate, Digest, Event, Fact, LogId, Process, Uid, backup, observed, operator};
 use stheno_projections::backup::Stage;
 
 /// What a run came to, without its times.
@@ -28,6 +28,7 @@ pub(crate) fn all(sim: &Sim) -> Result<Ending, String> {
     terminals(sim)?;
     sidecars(sim)?;
     folds(sim)?;
+    accepted(sim)?;
     ending(sim)
 }
 
@@ -80,6 +81,39 @@ fn terminals(sim: &Sim) -> Result<(), String> {
                 ended.insert(event.job(), index);
             }
         }
+    }
+    Ok(())
+}
+
+/// While nobody has accepted that the API server's store went back, nothing is concluded from what it lacks, nothing is
+/// decided, and in the end somebody has.
+fn accepted(sim: &Sim) -> Result<(), String> {
+    let (mut since, mut accepted) = (None, false);
+    for (sequence, stored) in (1_u64..).zip(&sim.log.messages) {
+        for fact in &stored.envelope.events {
+            match fact {
+                Fact::Known(Event::Observed(observed::Event::Gap(gap))) if gap.backwards => since = Some(sequence),
+                Fact::Known(Event::Operator(operator::Event::ApiAccepted(e))) => {
+                    since = since.filter(|since| *since > e.until);
+                    accepted = true;
+                }
+                Fact::Known(Event::Observed(observed::Event::Gone(gone))) if gone.inferred => {
+                    if let Some(since) = since.filter(|since| stored.envelope.seen >= *since) {
+                        return Err(format!(
+                            "{} is concluded to be gone at {sequence}, unaccepted since {since}",
+                            gone.name
+                        ));
+                    }
+                }
+                Fact::Known(_) | Fact::Unknown { .. } => {}
+            }
+        }
+    }
+    if let Some(since) = since {
+        return Err(format!("what message {since} tells of was never accepted"));
+    }
+    if accepted != sim.plan.put_back {
+        return Err(format!("put back: {}, accepted: {accepted}", sim.plan.put_back));
     }
     Ok(())
 }
@@ -138,11 +172,14 @@ fn ending(sim: &Sim) -> Result<Ending, String> {
         }
         let complete = format!("{outcome:?}") == "Complete";
         let times = sim.api.created.get(name).copied().unwrap_or(0);
-        if times != u64::from(complete) {
+        // One that a store lost before the log knew of it is made again.
+        let lost = sim.plan.put_back && complete && times > 1;
+        if times != u64::from(complete) && !lost {
             return Err(format!("MedusaBackup {name} was created {times} times, the outcome is {outcome:?}"));
         }
         let there = sim.api.objects.values().any(|body| matches!(body, Body::Backup(b) if b.meta.name == *name));
-        if there == sim.deleted_by_user.contains(name) && complete {
+        // Of a store that was put back only the person who did it knows what should be there.
+        if there == sim.deleted_by_user.contains(name) && complete && !sim.plan.put_back {
             return Err(format!("MedusaBackup {name}: there is {there}, deleted by the user as well"));
         }
         if complete {

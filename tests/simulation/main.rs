@@ -31,7 +31,7 @@ fn env(name: &str) -> Option<u64> {
 
 /// The crash-free run: what every run with a crash must come to.
 fn calm(kind: Kind) -> Plan {
-    Plan { kind, nodes: 3, seed: 1, crash_at: None, faults: Faults::default(), operators: 1 }
+    Plan { kind, nodes: 3, seed: 1, crash_at: None, faults: Faults::default(), operators: 1, put_back: false }
 }
 
 fn crash_points(kind: Kind, test: &str) {
@@ -107,6 +107,7 @@ fn two_leaders_with_our_sidecars() {
         crash_at: None,
         faults: Faults::leaders(),
         operators: 2,
+        put_back: false,
     });
 }
 
@@ -119,6 +120,7 @@ fn two_leaders_with_stock_sidecars() {
         crash_at: None,
         faults: Faults::leaders(),
         operators: 2,
+        put_back: false,
     });
 }
 
@@ -131,6 +133,22 @@ fn everything_at_once() {
         crash_at: None,
         faults: Faults::everything(),
         operators: 2,
+        put_back: false,
+    });
+}
+
+/// The store goes back to a copy from before the user deleted the job: what has ended is not run again, and nothing is
+/// concluded from what the store lacks until a person accepts it.
+#[test]
+fn an_older_store_is_put_back() {
+    seeds("an_older_store_is_put_back", 1_000, |seed| Plan {
+        kind: if seed % 2 == 0 { Kind::Stheno } else { Kind::Medusa },
+        nodes: 1 + seed % 3,
+        seed,
+        crash_at: None,
+        faults: if seed % 3 == 0 { Faults::default() } else { Faults::leaders() },
+        operators: 1 + seed % 2,
+        put_back: true,
     });
 }
 
@@ -145,5 +163,6 @@ fn night() {
         crash_at: None,
         faults: Faults::everything(),
         operators: 2 + seed % 2,
+        put_back: false,
     });
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stheno_decide::engine::{Engine, Identity};
 use stheno_decide::{Effect, EffectKey};
-use stheno_events::observed::ObjectKind;
+use stheno_events::observed::{Gap, ObjectKind};
 use stheno_events::{Aggregate, DcKey, Event, EventId, Uid};
 use stheno_projections::World;
 
@@ -24,6 +24,11 @@ pub(crate) enum Input {
     Effect(Effect, Step),
     Witnessed(stheno_events::Epoch),
     Lease(bool),
+    /// Something stands in the way of acting, or nothing does any more.
+    Block(bool),
+    Gap(Gap),
+    /// A person accepts an API server that went back.
+    Accept(u64),
     Written(Uid),
     Wake,
 }
@@ -55,6 +60,8 @@ pub(crate) struct Process {
     pub(crate) stopped: BTreeSet<EffectKey>,
     pub(crate) wake: Option<u64>,
     pub(crate) has_lease: bool,
+    /// The highest version of the API server that its watches have seen before a store was put back.
+    pub(crate) highest: Option<u64>,
 }
 
 impl Process {
@@ -79,6 +86,16 @@ impl Process {
             stopped: BTreeSet::new(),
             wake: None,
             has_lease: false,
+            highest: None,
+        }
+    }
+
+    /// A list begins anew: what was seen of its kind before is worth nothing.
+    pub(crate) fn relists(&mut self, kind: ObjectKind) {
+        match kind {
+            ObjectKind::MedusaBackupJob => self.jobs.clear(),
+            ObjectKind::MedusaBackup => self.backups.clear(),
+            ObjectKind::CassandraDatacenter | ObjectKind::Pod => {}
         }
     }
 

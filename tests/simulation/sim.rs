@@ -1,9 +1,11 @@
 //! The scheduler: virtual time, seeded delays and faults, and everything that travels between the parts.
 
 mod calls;
+mod leases;
 mod operators;
 mod plan;
 mod publish;
+mod store;
 
 pub(crate) use calls::epochs;
 pub(crate) use plan::{Faults, Plan};
@@ -38,6 +40,12 @@ enum Happening {
     PodReady(PodName),
     PodBack(PodName),
     UserDeletes(Uid),
+    /// Nothing stands in the way of a process any more.
+    Clear(usize),
+    /// A copy of the API server's store is made, put back, and accepted by a person.
+    Copy,
+    PutBack,
+    Accept,
 }
 
 pub(crate) struct Sim {
@@ -60,6 +68,8 @@ pub(crate) struct Sim {
     /// Broken laws, as they happen.
     pub(crate) faults_found: Vec<String>,
     pub(crate) deleted_by_user: BTreeSet<Arc<str>>,
+    /// A copy of the API server's store.
+    copy: Option<Api>,
     trace: bool,
 }
 
@@ -94,6 +104,7 @@ impl Sim {
             ids: 0,
             faults_found: Vec::new(),
             deleted_by_user: BTreeSet::new(),
+            copy: None,
             trace: std::env::var_os("STHENO_SIM_TRACE").is_some(),
         };
         sim.api.datacenter(i32::try_from(plan.nodes).expect("few nodes"), time(0));
@@ -110,6 +121,9 @@ impl Sim {
         let at = 1_000 + sim.below(500);
         let change = sim.api.job("nightly", time(at));
         sim.tell(&change);
+        if plan.put_back {
+            sim.plan_put_back(&change);
+        }
         sim
     }
 
@@ -179,7 +193,18 @@ impl Sim {
             self.send(index, 0, Input::Message(sequence));
         }
         self.send(index, 0, Input::CaughtUp);
+        if self.plan.put_back {
+            self.processes[index].highest = stheno::observe::highest(&self.replay(None));
+        }
+        self.show_all(index);
+    }
+
+    /// A complete list of each kind reaches a process.
+    fn show_all(&mut self, index: usize) {
         for kind in WATCHED {
+            if let Some(gap) = self.backwards(index, kind) {
+                self.send(index, channel(kind), Input::Gap(gap));
+            }
             let present: Vec<Body> = self.api.objects.values().filter(|body| body.kind() == kind).cloned().collect();
             let uids = present.iter().map(|body| body.meta().uid.clone()).collect();
             for body in present {
@@ -275,6 +300,13 @@ impl Sim {
                 let change = self.api.pod(&name, true, time(self.now));
                 self.tell(&change);
             }
+            Happening::Clear(index) => {
+                let life = self.processes[index].life;
+                self.arrive(index, life, Input::Block(false));
+            }
+            Happening::Copy => self.copy = Some(self.api.clone()),
+            Happening::PutBack => self.put_back(),
+            Happening::Accept => self.accept(),
             Happening::UserDeletes(uid) => {
                 if let Some(body) = self.api.objects.get(&uid) {
                     self.deleted_by_user.insert(body.meta().name.clone());
@@ -297,46 +329,6 @@ impl Sim {
         if self.processes[index].life == life && self.processes[index].alive {
             self.send(index, 9, input);
         }
-    }
-
-    /// Who holds the Lease; and, every second, what else goes wrong.
-    fn lease_round(&mut self) {
-        if self.now < 2 * CALM_AFTER || self.lease.is_none() {
-            self.after(1_000, Happening::Lease);
-        } else {
-            self.after(60_000, Happening::Lease);
-        }
-        let faults = self.plan.faults;
-        for index in 0..self.processes.len() {
-            let process = &self.processes[index];
-            if process.alive && !process.paused && self.chance(faults.pauses) {
-                self.note(|| format!("operator {index} is suspended"));
-                self.processes[index].paused = true;
-                let long = 1_000 + self.below(40_000);
-                self.after(long, Happening::Resume(index));
-            }
-        }
-        if let Some(holder) = self.lease {
-            let process = &self.processes[holder];
-            // A suspended or dead holder does not renew: after a while somebody else may have it.
-            let silent = !process.alive || process.paused;
-            if (silent && self.below(12) == 0) || self.chance(faults.lease_flaps) {
-                self.lease = None;
-                self.send(holder, 8, Input::Lease(false));
-            }
-        }
-        if self.lease.is_none() {
-            let free: Vec<usize> = (0..self.processes.len())
-                .filter(|index| self.processes[*index].alive && !self.processes[*index].paused)
-                .collect();
-            if !free.is_empty() {
-                let winner = free[usize::try_from(self.below(free.len() as u64)).expect("an index")];
-                self.note(|| format!("operator {winner} holds the Lease"));
-                self.lease = Some(winner);
-                self.send(winner, 8, Input::Lease(true));
-            }
-        }
-        self.disturb_sidecars(faults);
     }
 
     /// The fold of the log up to a sequence.

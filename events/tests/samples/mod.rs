@@ -9,7 +9,7 @@ use std::sync::Arc;
 use stheno_events::backup::{self, BackupNode, Call, NodeProgress, Outcome, SidecarKind, WaitReason};
 use stheno_events::datacenter::{Incarnation, Led, Overtaken};
 use stheno_events::observed::{self, BackupType, Meta, ObjectKind, Sidecar};
-use stheno_events::operator::{Checkpoint, Genesis, Leading, SteppedDown};
+use stheno_events::operator::{ApiAccepted, Checkpoint, Genesis, Leading, SteppedDown};
 use stheno_events::{Digest, Envelope, Epoch, Event, EventId, Fact, LAYOUT, PodName, Time, Uid};
 
 /// Any text, with what formats trip over.
@@ -254,6 +254,7 @@ pub fn kinds() -> Vec<BoxedStrategy<Event>> {
         (uid(), time()).prop_map(|(cluster, at)| Genesis { cluster, at }.into()).boxed(),
         (epoch(), text()).prop_map(|(epoch, identity)| Leading { epoch, identity }.into()).boxed(),
         epoch().prop_map(|epoch| SteppedDown { epoch }.into()).boxed(),
+        any::<u64>().prop_map(|until| ApiAccepted { until }.into()).boxed(),
         (any::<u64>(), btree_map(text(), digest(), 0..3), digest(), option::of(text()))
             .prop_map(|(sequence, heads, root, signature)| Checkpoint { sequence, heads, root, signature }.into())
             .boxed(),

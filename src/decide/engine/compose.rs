@@ -55,8 +55,8 @@ impl Engine {
     }
 
     /// Decisions need everything observable; facts are recorded all the same.
-    fn decides(&self) -> bool {
-        self.world.operator.unobservable.is_empty() && self.world.operator.api_backwards.is_none()
+    pub(super) fn decides(&self) -> bool {
+        self.world.operator.unobservable.is_empty() && !self.backwards()
     }
 
     fn compose(
@@ -69,7 +69,10 @@ impl Engine {
     ) {
         let known = self.world.datacenters.get(key).cloned().unwrap_or_default();
         let head = known.head;
-        let pods_listed = self.listed.contains(&ObjectKind::Pod) && !self.cannot_see.contains_key(&ObjectKind::Pod);
+        let backwards = self.backwards();
+        // An API server that went back shows what was once there.
+        let pods_listed =
+            self.listed.contains(&ObjectKind::Pod) && !self.cannot_see.contains_key(&ObjectKind::Pod) && !backwards;
         let Some(room) = self.rooms.get_mut(key) else { return };
         if room.behind > head.sequence {
             return;
@@ -132,11 +135,12 @@ impl Engine {
 }
 
 /// Folds what was seen of objects. Returns whether everything found room in the message. Sights that are no news are
-/// dropped; the others stay until the state agrees with them.
+/// fresh no more; the others stay so until the state agrees with them.
 fn observations(room: &mut Room, draft: &mut Draft, pods_listed: bool) -> bool {
     let mut known = Vec::new();
     let mut whole = true;
-    for (key, seen) in &room.seen {
+    for key in &room.fresh {
+        let Some(seen) = room.seen.get(key) else { continue };
         if draft.full() {
             whole = false;
             break;
@@ -148,7 +152,18 @@ fn observations(room: &mut Room, draft: &mut Draft, pods_listed: bool) -> bool {
         news.into_iter().for_each(|event| draft.push(event));
     }
     for key in known {
-        room.seen.remove(&key);
+        room.fresh.remove(&key);
+        match room.seen.get_mut(&key) {
+            Some(Observation::Gone(_)) => {
+                room.seen.remove(&key);
+            }
+            // The status of a job is looked at once.
+            Some(Observation::BackupJob(_, status)) => *status = None,
+            Some(
+                Observation::Backup(_) | Observation::Datacenter(_) | Observation::Malformed(_) | Observation::Pod(_),
+            )
+            | None => {}
+        }
     }
     // What cannot be listed is neither there nor gone.
     if whole && pods_listed && draft.state.busy() {
@@ -274,8 +289,8 @@ fn correlation(events: &[Event]) -> Option<Uid> {
 }
 
 /// The objects of a kind that the state knows of.
-pub(super) fn objects(dc: &Datacenter, kind: ObjectKind) -> Box<dyn Iterator<Item = (Uid, Arc<str>)> + '_> {
-    match kind {
+pub(super) fn objects(dc: &Datacenter, kind: ObjectKind) -> impl Iterator<Item = (Uid, Arc<str>)> + '_ {
+    let known: Box<dyn Iterator<Item = (Uid, Arc<str>)> + '_> = match kind {
         ObjectKind::MedusaBackupJob => Box::new(
             dc.operations
                 .iter()
@@ -290,7 +305,9 @@ pub(super) fn objects(dc: &Datacenter, kind: ObjectKind) -> Box<dyn Iterator<Ite
             Box::new(dc.object.iter().map(|object| (object.meta.uid.clone(), object.meta.name.clone())))
         }
         ObjectKind::Pod => Box::new(dc.pods.values().map(|pod| (pod.meta.uid.clone(), pod.meta.name.clone()))),
-    }
+    };
+    let malformed = dc.malformed.values().filter(move |object| object.kind == kind);
+    known.chain(malformed.map(|object| (object.uid.clone(), object.name.clone())))
 }
 
 /// The name of an object that was seen.

@@ -51,7 +51,7 @@ impl Engine {
         self.elected = false;
     }
 
-    fn depose(&mut self) {
+    pub(super) fn depose(&mut self) {
         if matches!(self.role, Role::Leading { .. }) {
             self.role = Role::Following;
             self.stop_all_effects();
@@ -75,6 +75,7 @@ impl Engine {
                 for key in self.world.datacenters.keys() {
                     self.rooms.entry(key.clone()).or_default().dirty = true;
                 }
+                self.look_again_everywhere();
                 self.commands.push(Command::Witness { epoch, sequence: self.world.position });
                 self.commands.push(Command::PublishAll);
             }

@@ -1,17 +1,28 @@
-//! What is seen of the API server: kept as the newest sight of each object until the log agrees with it.
+//! What is seen of the API server: the newest sight of each object, compared with the log when one of the two changes.
+//!
+//! What is kept is bounded by what is there and what the log knows: of an object that is gone only that, and only until
+//! the log says so. Who comes to lead, or reads what a former leader wrote late, compares once more.
 
-use super::{Engine, compose};
+use super::{Command, Engine, compose};
 use crate::Observation;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use stheno_events::observed::{self, Gap, Gone, ObjectKind, Observable, Unobservable};
+use stheno_events::operator::{self, ApiAccepted};
 use stheno_events::{DcKey, Envelope, Event, Fact, Uid};
+
+/// Objects that are gone before the log knows of them are remembered up to this number: a leader that is slow to record
+/// their beginning may yet do so.
+const GONE_UNKNOWN: usize = 4_096;
 
 impl Engine {
     /// A sight of an object in a namespace. `home` is the datacenter for kinds that do not name it themselves (pods).
     pub fn observe(&mut self, namespace: &Arc<str>, home: Option<DcKey>, observation: Observation) {
         let uid = observation.uid().clone();
-        let home = self.homes.get(&uid).cloned().or(home).or_else(|| observation.home(namespace));
+        self.withheld.retain(|gone| gone.1.uid != uid);
+        let leads = self.leads();
+        let recorded = self.recorded_home(&observation);
+        let home = recorded.or(home).or_else(|| observation.home(namespace));
         let Some(home) = home else { return };
         let room = self.rooms.entry(home.clone()).or_default();
         room.dirty = true;
@@ -20,19 +31,44 @@ impl Engine {
                 self.homes.insert(uid, home);
                 room.pods.insert(pod.name(), pod);
             }
-            Observation::Gone(gone) if gone.kind == ObjectKind::Pod => {
+            Observation::Gone(gone) => {
                 self.homes.remove(&uid);
                 room.pods.retain(|_, pod| pod.meta.uid != uid);
+                if gone.kind != ObjectKind::Pod {
+                    let place = (gone.kind, uid);
+                    let gone = Observation::Gone(gone);
+                    if !leads && self.world.datacenter(&home).is_none_or(|dc| gone.news(dc).is_empty()) {
+                        self.gone_unknown.push_back((home, place.clone()));
+                    }
+                    room.fresh.insert(place.clone());
+                    room.seen.insert(place, gone);
+                    self.bound_gone();
+                }
             }
             Observation::BackupJob(..)
             | Observation::Backup(_)
             | Observation::Datacenter(_)
-            | Observation::Malformed(_)
-            | Observation::Gone(_) => {
-                self.homes.entry(uid.clone()).or_insert(home);
-                room.seen.insert((observation.kind(), uid), observation);
+            | Observation::Malformed(_) => {
+                let place = (observation.kind(), uid.clone());
+                room.fresh.insert(place.clone());
+                room.seen.insert(place, observation);
+                self.homes.entry(uid).or_insert(home);
             }
         }
+    }
+
+    /// Where an object is recorded: an edited reference does not move it, nor does it move by coming back from an older
+    /// store.
+    fn recorded_home(&self, observation: &Observation) -> Option<DcKey> {
+        if let Some(home) = self.homes.get(observation.uid()) {
+            return Some(home.clone());
+        }
+        let Observation::BackupJob(job, _) = observation else { return None };
+        let meta = &job.meta;
+        let mut datacenters = self.world.datacenters.iter();
+        let found =
+            datacenters.find(|(_, dc)| dc.operations.contains_key(&meta.uid) || dc.forgotten.tombstone(meta).is_some());
+        found.map(|(key, _)| key.clone())
     }
 
     /// A complete list of a kind: what is known in `namespaces` (all, when none) and not in it is gone.
@@ -49,12 +85,58 @@ impl Engine {
                 gone.extend(room.pods.values().map(|pod| (key.clone(), pod.meta.uid.clone(), pod.meta.name.clone())));
             }
         }
-        for (key, uid, name) in gone.into_iter().filter(|(_, uid, _)| !present.contains(uid)) {
-            let gone = Gone { kind, uid, name, inferred: true };
-            self.observe(&key.namespace.clone(), Some(key), Observation::Gone(gone));
+        gone.retain(|(_, uid, _)| !present.contains(uid));
+        let gone = gone.into_iter().map(|(key, uid, name)| (key, Gone { kind, uid, name, inferred: true }));
+        self.withheld.retain(|(_, gone)| gone.kind != kind);
+        if self.backwards() {
+            // Of an API server that went back nothing is concluded until a person accepts it.
+            self.withheld.extend(gone);
+        } else {
+            gone.collect::<Vec<_>>().into_iter().for_each(|(key, gone)| self.conclude(key, gone));
         }
         self.listed.insert(kind);
         self.cannot_see.remove(&kind);
+    }
+
+    fn conclude(&mut self, key: DcKey, gone: Gone) {
+        self.observe(&key.namespace.clone(), Some(key), Observation::Gone(gone));
+    }
+
+    /// Forgets the oldest of what is gone and still not known to the log.
+    fn bound_gone(&mut self) {
+        while self.gone_unknown.len() > GONE_UNKNOWN {
+            let Some((key, place)) = self.gone_unknown.pop_front() else { return };
+            let (Some(room), dc) = (self.rooms.get_mut(&key), self.world.datacenters.get(&key)) else { continue };
+            let unknown = |seen: &Observation| {
+                matches!(seen, Observation::Gone(_)) && dc.is_none_or(|dc| seen.news(dc).is_empty())
+            };
+            if room.seen.get(&place).is_some_and(unknown) {
+                room.seen.remove(&place);
+                room.fresh.remove(&place);
+            }
+        }
+    }
+
+    /// What was seen is compared with the log once more, in one datacenter.
+    pub(super) fn look_again(&mut self, key: &DcKey) {
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.fresh = room.seen.keys().cloned().collect();
+            room.dirty = true;
+        }
+    }
+
+    /// All that was seen is compared with the log once more.
+    pub(super) fn look_again_everywhere(&mut self) {
+        let keys: Vec<DcKey> = self.rooms.keys().cloned().collect();
+        keys.iter().for_each(|key| self.look_again(key));
+    }
+
+    /// How many objects this process remembers: those that are there, those of operations in the log, and a bounded
+    /// number of others.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        let rooms = self.rooms.values().map(|room| room.seen.len().max(room.fresh.len()) + room.pods.len());
+        rooms.sum::<usize>().max(self.homes.len()) + self.withheld.len()
     }
 
     /// A kind cannot be listed.
@@ -65,14 +147,49 @@ impl Engine {
     /// Watch events may have been missed, or versions ran backwards.
     pub fn gap(&mut self, gap: Gap) {
         // Who does not lead has nothing to say of a gap that the leader closes by its own list; a store that went back
-        // is worth telling whenever this process comes to lead.
+        // is worth telling whenever this process comes to lead, unless the log knows already.
+        let tell = if gap.backwards { self.world.operator.api_backwards.is_none() } else { self.leads() };
         let event = Event::from(gap);
-        let backwards = matches!(
-            &event,
-            Event::Observed(observed::Event::Gap(gap)) if gap.backwards
-        );
-        if (backwards || self.leads()) && !self.notices.contains(&event) {
+        if tell && !self.notices.contains(&event) {
             self.notices.push(event);
+        }
+    }
+
+    /// A person accepts the API server's store as it is, knowing of the log up to the message `until`.
+    pub fn accept_api(&mut self, until: u64) {
+        let event = Event::from(ApiAccepted { until });
+        let told = self.world.operator.api_backwards.as_ref().is_some_and(|backwards| backwards.message <= until);
+        let said = self.notices.iter().any(|notice| matches!(notice, Event::Operator(operator::Event::ApiAccepted(_))));
+        if told && self.leads() && !said {
+            self.notices.push(event);
+        }
+    }
+
+    /// Whether the API server's store went back and nobody has accepted it.
+    pub(super) fn backwards(&self) -> bool {
+        let sent = self.operator_in_flight.iter().flat_map(|sent| &sent.outcomes);
+        self.world.operator.api_backwards.is_some() || self.notices.iter().chain(sent).any(went_back)
+    }
+
+    /// A message of the operator's aggregate was folded: what waits to be said and is said already is dropped.
+    pub(super) fn settle_notices(&mut self, backwards_before: bool) {
+        let recorded = self.world.operator.api_backwards.as_ref().map(|backwards| backwards.message);
+        self.notices.retain(|event| {
+            let accepted =
+                if let Event::Operator(operator::Event::ApiAccepted(e)) = event { Some(e.until) } else { None };
+            match accepted {
+                Some(until) => recorded.is_some_and(|message| message <= until),
+                None => recorded.is_none() || !went_back(event),
+            }
+        });
+        if let (Some(epoch), Some(_), false) = (self.term(), recorded, backwards_before) {
+            // The witness may have been put back too, and it is where a person accepts this.
+            self.commands.push(Command::Witness { epoch, sequence: self.world.position });
+        }
+        if backwards_before && recorded.is_none() && self.leads() {
+            let gone = std::mem::take(&mut self.withheld);
+            gone.into_iter().for_each(|(key, gone)| self.conclude(key, gone));
+            self.look_again_everywhere();
         }
     }
 
@@ -88,9 +205,38 @@ impl Engine {
 
     pub(super) fn settle_homes(&mut self, key: &DcKey, envelope: &Envelope) {
         for fact in &envelope.events {
-            if let Fact::Known(Event::Observed(observed::Event::BackupJob(job))) = fact {
-                self.homes.insert(job.meta.uid.clone(), key.clone());
+            match fact {
+                Fact::Known(Event::Observed(observed::Event::BackupJob(job))) => {
+                    let uid = job.meta.uid.clone();
+                    let place = (ObjectKind::MedusaBackupJob, uid.clone());
+                    let before = self.homes.insert(uid, key.clone()).filter(|before| before != key);
+                    // Where it is recorded, there it is compared.
+                    if let Some(room) = before.and_then(|before| self.rooms.get_mut(&before)) {
+                        room.fresh.remove(&place);
+                        if let Some(seen) = room.seen.remove(&place) {
+                            let room = self.rooms.entry(key.clone()).or_default();
+                            room.fresh.insert(place.clone());
+                            room.seen.insert(place, seen);
+                        }
+                    }
+                }
+                Fact::Known(Event::Observed(observed::Event::Gone(gone))) if gone.kind != ObjectKind::Pod => {
+                    self.homes.remove(&gone.uid);
+                    // The log says so.
+                    let place = (gone.kind, gone.uid.clone());
+                    if let Some(room) = self.rooms.get_mut(key)
+                        && matches!(room.seen.get(&place), Some(Observation::Gone(_)))
+                    {
+                        room.seen.remove(&place);
+                        room.fresh.remove(&place);
+                    }
+                }
+                Fact::Known(_) | Fact::Unknown { .. } => {}
             }
         }
     }
+}
+
+fn went_back(event: &Event) -> bool {
+    matches!(event, Event::Observed(observed::Event::Gap(gap)) if gap.backwards)
 }

@@ -131,6 +131,7 @@ impl Scenario {
     }
 }
 
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
 /// The first claim after each of several calls in a row that were answered and broke off after `lasting` seconds: how
 /// many seconds after the end of the call it comes.
 fn waits(lasting: i64) -> Vec<i64> {

@@ -89,6 +89,12 @@ impl Sim {
                     self.after(delay, Happening::CallArrives(index, life, effect, false));
                 }
             }
+            Input::Block(blocked) => process.engine.block(blocked.then(|| "the clock cannot be trusted".into())),
+            Input::Gap(gap) => {
+                process.relists(gap.kind);
+                process.engine.gap(gap);
+            }
+            Input::Accept(message) => process.engine.accept_api(message),
             Input::Witnessed(epoch) => process.engine.witnessed(epoch),
             Input::Lease(held) => {
                 process.has_lease = held;

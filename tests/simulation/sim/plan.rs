@@ -14,6 +14,8 @@ pub(crate) struct Faults {
     pub(crate) pauses: u32,
     pub(crate) kills: u32,
     pub(crate) lease_flaps: u32,
+    /// Clocks that cannot be trusted and the like, for a while.
+    pub(crate) obstacles: u32,
     pub(crate) sidecar_restarts: u32,
     pub(crate) sidecar_failures: u32,
     pub(crate) pod_replacements: u32,
@@ -29,6 +31,7 @@ impl Faults {
             slow_calls: 300,
             pauses: 4,
             lease_flaps: 4,
+            obstacles: 3,
             kills: 1,
             ..Self::default()
         }
@@ -55,4 +58,6 @@ pub(crate) struct Plan {
     pub(crate) crash_at: Option<u64>,
     pub(crate) faults: Faults,
     pub(crate) operators: u64,
+    /// Whether the API server's store is put back to an older copy on the way.
+    pub(crate) put_back: bool,
 }

@@ -65,7 +65,7 @@ struct Shown {
 
 /// A write that has ended.
 enum Landed {
-    Object { key: Key, desired: Arc<Desired>, version: Option<Arc<str>>, result: Result<(), Trouble> },
+    Object { key: Key, desired: Arc<Desired>, version: Option<Arc<str>>, result: Result<Option<Uid>, Trouble> },
     Note { note: Box<Note>, result: Result<(), Trouble> },
 }
 
@@ -73,6 +73,8 @@ enum Landed {
 pub(super) struct Worker {
     writer: Writer,
     slots: BTreeMap<Key, Slot>,
+    /// MedusaBackups that were created, by their jobs, until the log says so: what is wanted meanwhile does not know.
+    made: BTreeMap<Uid, Uid>,
     notes: VecDeque<Note>,
     flights: FuturesUnordered<BoxFuture<'static, Landed>>,
     reach: Reach<Key>,
@@ -83,6 +85,7 @@ impl Worker {
         Self {
             writer: Writer { client, mirror, facts },
             slots: BTreeMap::new(),
+            made: BTreeMap::new(),
             notes: VecDeque::new(),
             flights: FuturesUnordered::new(),
             reach: Reach::new(),
@@ -118,7 +121,8 @@ impl Worker {
 
     fn order(&mut self, order: Order) {
         match order {
-            Order::Write(desired) => {
+            Order::Write(mut desired) => {
+                identify(&mut desired, &mut self.made);
                 let key = match &*desired {
                     Desired::Job(job) => Key::Job(job.uid.clone()),
                     Desired::Backup(backup) => Key::Backup(backup.dc.clone(), backup.name.clone()),
@@ -144,6 +148,7 @@ impl Worker {
             }
             Order::Suspend => {
                 self.notes.clear();
+                self.made.clear();
                 self.slots.retain(|_, slot| {
                     slot.desired = None;
                     slot.flying
@@ -252,7 +257,7 @@ impl Worker {
         key: Key,
         desired: &Arc<Desired>,
         version: Option<Arc<str>>,
-        result: Result<(), Trouble>,
+        result: Result<Option<Uid>, Trouble>,
         now: Instant,
     ) {
         self.reach.heard(Some(key.clone()), result.as_ref().err(), now);
@@ -261,7 +266,10 @@ impl Worker {
         let newest = slot.desired.as_ref().is_some_and(|newest| Arc::ptr_eq(newest, desired));
         slot.conflict = None;
         match result {
-            Ok(()) => {
+            Ok(made) => {
+                if let (Some(uid), Desired::Backup(backup)) = (made, &**desired) {
+                    self.made.insert(backup.job.clone(), uid);
+                }
                 slot.failures = 0;
                 slot.not_before = None;
                 if slot.told.take().is_some() {
@@ -272,6 +280,8 @@ impl Worker {
                 }
                 if newest {
                     slot.desired = None;
+                } else if let Some(newer) = slot.desired.as_mut().and_then(Arc::get_mut) {
+                    identify(newer, &mut self.made);
                 }
             }
             Err(Trouble::Gone) => slot.desired = None,
@@ -318,6 +328,15 @@ impl Shown {
             return None;
         }
         Some(self.at + if self.nodes == job.nodes { PROGRESS_EVERY } else { NODES_EVERY })
+    }
+}
+
+/// Tells a MedusaBackup that the log believes to be wanted still from one that was made.
+fn identify(desired: &mut Desired, made: &mut BTreeMap<Uid, Uid>) {
+    let Desired::Backup(backup) = desired else { return };
+    match &backup.uid {
+        Some(_) => drop(made.remove(&backup.job)),
+        None => backup.uid = made.get(&backup.job).cloned(),
     }
 }
 

@@ -47,9 +47,10 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Makes an object what it should be. With `refresh` it is read first: a conflict was not explained by a sight.
-    pub(super) async fn write(&self, desired: &Desired, refresh: bool) -> Result<(), Trouble> {
+    /// Returns the UID of a MedusaBackup that the log does not know yet.
+    pub(super) async fn write(&self, desired: &Desired, refresh: bool) -> Result<Option<Uid>, Trouble> {
         match desired {
-            Desired::Job(job) => self.job(job, refresh).await,
+            Desired::Job(job) => self.job(job, refresh).await.map(|()| None),
             Desired::Backup(backup) => self.backup(backup, refresh).await,
         }
     }
@@ -77,15 +78,16 @@ impl Writer {
         Ok(())
     }
 
-    async fn backup(&self, backup: &Backup, refresh: bool) -> Result<(), Trouble> {
+    async fn backup(&self, backup: &Backup, refresh: bool) -> Result<Option<Uid>, Trouble> {
         let api: Api<MedusaBackup> = Api::namespaced(self.client.clone(), &backup.dc.namespace);
-        let uid = match &backup.uid {
-            Some(uid) => uid.clone(),
+        let made = match &backup.uid {
+            Some(_) => None,
             None => match self.create(&api, backup).await? {
-                Some(uid) => uid,
-                None => return Ok(()),
+                Some(uid) => Some(uid),
+                None => return Ok(None),
             },
         };
+        let Some(uid) = backup.uid.clone().or_else(|| made.clone()) else { return Ok(None) };
         if refresh {
             self.read(&api, ObjectKind::MedusaBackup, &backup.name, &uid).await?;
         }
@@ -93,7 +95,7 @@ impl Writer {
         if let Some(status) = backup.object.status.as_ref().filter(|_| copy.status != backup.digest) {
             self.show(&api, &uid, &copy, status, backup.digest).await?;
         }
-        Ok(())
+        Ok(made)
     }
 
     /// Creates a MedusaBackup, or finds the one of that name. Returns its UID when it is ours.

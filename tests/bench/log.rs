@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 const AGGREGATES: u64 = 64;
 const APPENDS: u64 = 40_000;
 const ROUNDS: usize = 5;
+/// Answers of one datacenter's nodes, and how many of them a decision takes at a time.
+const FACTS: usize = 1_000;
+const AT_ONCE: usize = stheno_decide::policy::FACTS_PER_MESSAGE;
 
 fn now() -> Time {
     chrono::Utc::now()
@@ -97,6 +100,19 @@ async fn main() {
         ours.push(replay_ours(&log).await);
     }
     report("replay and decode, from the first message", size, &ours, &theirs);
+
+    let mut last = 0;
+    for at_once in [1, AT_ONCE] {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            theirs.push(facts_raw(&raw, &log, &mut last, at_once, round).await);
+            ours.push(facts_ours(&log, &mut last, at_once, round).await);
+        }
+        let what = format!("facts of one datacenter, {at_once} a message");
+        let size = one_datacenter("0".into(), at_once).encode().unwrap().len();
+        report(&what, size, &ours, &theirs);
+        println!("  1,000 of them in {:.1} ms", FACTS as f64 / median(&ours) * 1_000.0);
+    }
 }
 
 fn rate(count: u64, begun: Instant) -> f64 {
@@ -160,6 +176,49 @@ async fn append_raw(raw: &async_nats::jetstream::Context, log: &Log, lasts: &mut
     });
     futures::future::join_all(writers).await;
     rate(APPENDS, begun)
+}
+
+/// A message with as many answers of nodes.
+fn one_datacenter(id: EventId, facts: usize) -> Envelope {
+    let mut envelope = envelope(AGGREGATES, id);
+    envelope.events.truncate(1);
+    envelope.events = (0..facts).map(|_| envelope.events[0].clone()).collect();
+    envelope
+}
+
+/// One message after the other, for an aggregate has one in flight.
+async fn facts_ours(log: &Log, last: &mut u64, at_once: usize, round: usize) -> f64 {
+    let begun = Instant::now();
+    for step in 0..FACTS / at_once {
+        let envelope = one_datacenter(EventId::from(format!("facts-{at_once}-{round}-{step}")), at_once);
+        match log.append(&aggregate(AGGREGATES), Process::Backup, *last, &envelope).await.unwrap() {
+            Outcome::Committed(sequence) => *last = sequence,
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+    rate(FACTS as u64, begun)
+}
+
+async fn facts_raw(
+    raw: &async_nats::jetstream::Context,
+    log: &Log,
+    last: &mut u64,
+    at_once: usize,
+    round: usize,
+) -> f64 {
+    let aggregate = aggregate(AGGREGATES);
+    let (subject, filter) = (aggregate.subject(log.id(), Process::Backup), aggregate.filter(log.id()));
+    let payload = bytes::Bytes::from(one_datacenter(EventId::from("raw"), at_once).encode().unwrap());
+    let begun = Instant::now();
+    for step in 0..FACTS / at_once {
+        let message = PublishMessage::build()
+            .payload(payload.clone())
+            .message_id(format!("facts-raw-{at_once}-{round}-{step}"))
+            .expected_last_subject_sequence(*last)
+            .header("Nats-Expected-Last-Subject-Sequence-Subject", filter.as_str());
+        *last = raw.send_publish(subject.clone(), message).await.unwrap().await.unwrap().sequence;
+    }
+    rate(FACTS as u64, begun)
 }
 
 async fn replay_ours(log: &Log) -> f64 {

@@ -106,7 +106,9 @@ impl Ends {
             let mut events = std::pin::pin!(watcher::watcher(jobs, watcher::Config::default()));
             while let Some(event) = events.next().await {
                 let at = Instant::now();
-                match event.unwrap() {
+                // It goes on by itself after an error; whoever waits for an end has a deadline.
+                let Ok(event) = event else { continue };
+                match event {
                     watcher::Event::Apply(job) | watcher::Event::InitApply(job) => {
                         let over = job.status.as_ref().is_some_and(|status| status.finish_time.is_some());
                         if over && ended.insert(job.name_any()) {

@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 const LEASE: &str = "stheno-operator";
 /// The clocks are compared this often.
 const SKEW_EVERY: Duration = Duration::from_secs(60);
+/// And this often while they are too far apart: nothing is written then that would tell.
+const SKEW_AGAIN: Duration = Duration::from_secs(5);
 /// One request at the start.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// What is still to be written to the API server at the end.
@@ -243,7 +245,7 @@ async fn assemble(
         link: log.link(),
         skew: measure(log.clone(), judged.skew, stop.clone()),
         obstacles,
-        polled: runtime::wall(),
+        polled: tokio::time::Instant::now(),
         shutdown,
         ending: None,
         over: false,
@@ -253,16 +255,22 @@ async fn assemble(
     Ok((operator, ends))
 }
 
-/// Compares the clocks now and then; the start has done it once.
+/// Compares the clocks now and then, and whenever an own message has come back; the start has done it once.
 fn measure(log: Log, first: Skew, stop: CancellationToken) -> watch::Receiver<Skew> {
     let (sender, receiver) = watch::channel(first);
+    let mut told = log.clock_offset();
     tokio::spawn(async move {
         loop {
-            tokio::select! {
+            let pause = match *sender.borrow() {
+                Skew::Stop(_) => SKEW_AGAIN,
+                Skew::Fine | Skew::Warn(_) => SKEW_EVERY,
+            };
+            let measured = tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(SKEW_EVERY) => {}
-            }
-            match log.measure_skew().await {
+                Ok(()) = told.changed() => Ok(Skew::of(*told.borrow_and_update())),
+                () = tokio::time::sleep(pause) => log.measure_skew().await,
+            };
+            match measured {
                 Ok(skew) => {
                     sender.send_if_modified(|shown| std::mem::replace(shown, skew) != skew);
                 }

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use stheno_decide::engine::{Append, Command, Engine, Role};
-use stheno_events::{Aggregate, DcKey, Digest, Event, Fact, Time, operator};
+use stheno_events::{Aggregate, DcKey, Digest, Event, Fact, operator};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -74,8 +74,8 @@ struct Operator {
     link: watch::Receiver<Link>,
     skew: watch::Receiver<Skew>,
     obstacles: BTreeMap<Obstacle, Arc<str>>,
-    /// The time that the engine was last given.
-    polled: Time,
+    /// When the engine was last asked.
+    polled: Instant,
     shutdown: CancellationToken,
     /// When the end may take no longer; set once it has begun.
     ending: Option<Instant>,
@@ -143,8 +143,8 @@ impl Operator {
 
     /// Asks the engine what is to be done, and does it.
     fn act(&mut self) {
-        self.polled = runtime::wall();
-        let commands = self.engine.poll(self.polled, runtime::boot_ms(), &mut runtime::new_id);
+        self.polled = Instant::now();
+        let commands = self.engine.poll(runtime::wall(), runtime::boot_ms(), &mut runtime::new_id);
         for command in commands {
             match command {
                 Command::Append(append) => self.appends.push(self.signed(append)),
@@ -231,12 +231,7 @@ impl Operator {
 
     /// When to wake though nothing happens.
     fn wake(&self) -> Instant {
-        let now = Instant::now();
-        // A moment that the engine has been shown and that still stands waits for something to happen.
-        let shown = self.engine.world().at.map_or(self.polled, |at| at.max(self.polled));
-        let left = self.engine.wake().filter(|due| *due > shown).map(|due| due - runtime::wall());
-        let left = left.map_or(LONGEST_SLEEP, |left| left.to_std().unwrap_or_default().min(LONGEST_SLEEP));
-        let due = now + left;
+        let due = self.polled + self.engine.wake_in().unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
         self.ending.map_or(due, |end| end.min(due))
     }
 

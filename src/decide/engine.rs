@@ -155,6 +155,8 @@ pub struct Engine {
     steady: Option<(Time, u64)>,
     /// Where the log's time is ahead of ours: its time, and the machine's clock when that was seen.
     ahead: Option<(Time, u64)>,
+    /// The time that the last poll decided by.
+    now: Option<Time>,
     effects: BTreeMap<EffectKey, Running>,
     commands: Vec<Command>,
 }
@@ -183,6 +185,7 @@ impl Engine {
             notices: Vec::new(),
             steady: None,
             ahead: None,
+            now: None,
             operator_in_flight: None,
             operator_behind: 0,
             effects: BTreeMap::new(),
@@ -310,6 +313,9 @@ impl Engine {
     pub fn block(&mut self, reason: Option<Arc<str>>) {
         if reason.is_some() {
             self.depose();
+        } else if self.blocked.is_some() {
+            // What stood in the way may have been the wall clock: now that it is right, it is followed.
+            self.steady = None;
         }
         self.blocked = reason;
         self.rooms.values_mut().for_each(|room| room.dirty = true);
@@ -335,6 +341,14 @@ impl Engine {
     pub fn wake(&self) -> Option<Time> {
         self.acting()?;
         self.rooms.values().filter_map(|room| room.wake).min()
+    }
+
+    /// How long after the last poll that moment is, by the time of decisions: the wall clock may be far from it.
+    /// A moment that has passed and still stands waits for something to happen.
+    #[must_use]
+    pub fn wake_in(&self) -> Option<std::time::Duration> {
+        let left = self.wake()? - self.now?;
+        left.to_std().ok().filter(|left| !left.is_zero())
     }
 
     /// Whether this process leads this term.

@@ -249,7 +249,7 @@ async fn assemble(
         link: log.link(),
         skew: measure(log.clone(), judged.skew, stop.clone()),
         obstacles,
-        polled: runtime::wall(),
+        polled: tokio::time::Instant::now(),
         shutdown,
         ending: None,
         over: false,
@@ -259,16 +259,18 @@ async fn assemble(
     Ok((operator, ends))
 }
 
-/// Compares the clocks now and then; the start has done it once.
+/// Compares the clocks now and then, and whenever an own message has come back; the start has done it once.
 fn measure(log: Log, first: Skew, stop: CancellationToken) -> watch::Receiver<Skew> {
     let (sender, receiver) = watch::channel(first);
+    let mut told = log.clock_offset();
     tokio::spawn(async move {
         loop {
-            tokio::select! {
+            let measured = tokio::select! {
                 () = stop.cancelled() => return,
-                () = due() => {}
-            }
-            match log.measure_skew().await {
+                Ok(()) = told.changed() => Ok(Skew::of(*told.borrow_and_update())),
+                () = due() => log.measure_skew().await,
+            };
+            match measured {
                 Ok(skew) => {
                     sender.send_if_modified(|shown| std::mem::replace(shown, skew) != skew);
                 }

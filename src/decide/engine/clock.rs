@@ -22,7 +22,9 @@ impl Engine {
             self.ahead = Some((at, boot_ms));
         }
         let ahead = self.ahead.map(|(at, since)| at + passed(since));
-        Clock { wall, now: ahead.map_or(steady, |ahead| ahead.max(steady)), boot_ms }
+        let now = ahead.map_or(steady, |ahead| ahead.max(steady));
+        self.now = Some(now);
+        Clock { wall, now, boot_ms }
     }
 }
 

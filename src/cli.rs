@@ -3,6 +3,7 @@
 mod agent;
 mod crds;
 mod operator;
+mod restore;
 
 use crate::runtime::{self, LogFormat};
 use crate::{audit, tail};
@@ -51,6 +52,8 @@ enum Command {
     Operator(Box<operator::Args>),
     /// The sidecar beside a Cassandra node: Medusa's gRPC service and our extension of it
     Agent(agent::Args),
+    /// The init container: puts this node's data back from a backup, before Cassandra starts
+    Restore(restore::Args),
     /// Prints the custom resource definitions
     Crds(crds::Args),
     /// The event stream: history and what comes, one event a line
@@ -63,7 +66,7 @@ impl Command {
     /// What is logged unless the user says otherwise: processes tell what they do, commands only what is wrong.
     const fn usual_logs(&self) -> &'static str {
         match self {
-            Self::Operator(_) | Self::Agent(_) => "info,async_nats=warn,kube_client=off",
+            Self::Operator(_) | Self::Agent(_) | Self::Restore(_) => "info,async_nats=warn,kube_client=off",
             Self::Crds(_) | Self::Events(_) | Self::Audit(_) => "warn",
         }
     }
@@ -72,6 +75,7 @@ impl Command {
         match self {
             Self::Operator(args) => operator::run(*args).await,
             Self::Agent(args) => agent::run(args).await,
+            Self::Restore(args) => restore::run(args).await,
             Self::Crds(args) => crds::run(&args),
             Self::Events(command) => command.run(Arc::new(runtime::wall), runtime::shutdown()?).await,
             Self::Audit(command) => command.run(Arc::new(runtime::wall), runtime::shutdown()?).await,
@@ -124,11 +128,7 @@ fn drop_in(mut arguments: Vec<OsString>, mode: Option<&str>) -> Result<Vec<OsStr
         Some(mode) if arguments.len() == 1 => {
             let command = match mode {
                 "GRPC" => "agent",
-                "RESTORE" => {
-                    let sentence =
-                        "this version of stheno cannot restore yet: use Medusa's image for the init container";
-                    return Err((1, sentence.into()));
-                }
+                "RESTORE" => "restore",
                 other => return Err((2, format!("MEDUSA_MODE is {other:?}: expected GRPC or RESTORE"))),
             };
             arguments.push(command.into());
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(call(&["stheno"], Some("GRPC")), Ok(2));
         assert_eq!(call(&["stheno", "crds"], Some("GRPC")), Ok(2));
         assert_eq!(call(&["stheno"], None), Ok(1));
-        assert!(call(&["stheno"], Some("RESTORE")).is_err());
+        assert_eq!(call(&["stheno"], Some("RESTORE")), Ok(2));
         assert_eq!(
             call(&["stheno"], Some("grpc")),
             Err((2, "MEDUSA_MODE is \"grpc\": expected GRPC or RESTORE".into()))

@@ -1,5 +1,8 @@
 //! What a manifest calls MD5, compared with content: hex or base64 of the whole, or S3's tag of an upload in parts.
 
+use std::io::Read as _;
+use std::path::Path;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
@@ -136,6 +139,23 @@ impl<'a> Hasher<'a> {
                     false => configured.then_some(false),
                 }
             }
+        }
+    }
+}
+
+/// Whether a local file certainly has the expected content.
+pub(crate) fn file_has(path: &Path, size: u64, expected: &Expected) -> std::io::Result<bool> {
+    let there = std::fs::symlink_metadata(path)?;
+    if !there.is_file() || there.len() != size || *expected == Expected::Nothing {
+        return Ok(false);
+    }
+    let mut file = std::fs::File::open(path)?;
+    let mut buffer = vec![0; 256 << 10];
+    let mut hasher = Hasher::new(expected);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.length() == size && hasher.finish() == Some(true)),
+            read => hasher.update(buffer.get(..read).unwrap_or_default()),
         }
     }
 }

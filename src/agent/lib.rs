@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod names;
 pub mod presence;
 pub mod purge;
+pub mod restore;
 pub mod server;
 pub mod snapshot;
 pub mod state;

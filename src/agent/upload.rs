@@ -236,7 +236,7 @@ impl Reader {
 }
 
 /// Copies within one machine: `staged` is outside of all that anybody lists, and becomes `target` when it is whole.
-async fn copy(source: PathBuf, staged: PathBuf, target: PathBuf, size: u64) -> Result<Sum, Error> {
+pub(crate) async fn copy(source: PathBuf, staged: PathBuf, target: PathBuf, size: u64) -> Result<Sum, Error> {
     let failed = source.clone();
     blocking(failed.clone(), move || {
         let io = |error| Error::File { path: failed.clone(), source: error };

@@ -61,12 +61,19 @@ pub struct CassandraYaml {
     pub wildcard: bool,
     /// Port of CQL; with client encryption the encrypted one.
     pub port: u16,
+    /// The file itself.
+    pub path: PathBuf,
+    /// What holds writes, hints and caches of the data that lies beside it: worthless beside other data.
+    pub beside: Vec<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
 struct Raw {
     data_file_directories: Option<Vec<PathBuf>>,
     local_system_data_file_directory: Option<Value>,
+    commitlog_directory: Option<PathBuf>,
+    hints_directory: Option<PathBuf>,
+    saved_caches_directory: Option<PathBuf>,
     listen_address: Option<String>,
     rpc_address: Option<String>,
     native_transport_port: Option<Value>,
@@ -113,7 +120,16 @@ impl CassandraYaml {
         let text = |value: Option<String>| value.filter(|text| !text.is_empty());
         let rpc = text(raw.rpc_address);
         let wildcard = rpc.as_deref().is_some_and(|address| matches!(address, "0.0.0.0" | "::"));
+        // Cassandra's own places, when it is not told others.
+        let home = data.parent().unwrap_or(data);
+        let beside = [
+            (raw.commitlog_directory, "commitlog"),
+            (raw.hints_directory, "hints"),
+            (raw.saved_caches_directory, "saved_caches"),
+        ];
         Ok(Self {
+            path: path.to_owned(),
+            beside: beside.into_iter().map(|(dir, usual)| dir.unwrap_or_else(|| home.join(usual))).collect(),
             data: data.clone(),
             listen: text(raw.listen_address),
             rpc: rpc.filter(|_| !wildcard),

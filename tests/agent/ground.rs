@@ -81,6 +81,13 @@ impl Bucket {
     }
 }
 
+/// What a sidecar is told of its node.
+pub(crate) struct Beside {
+    pub(crate) yaml: PathBuf,
+    pub(crate) nodetool: PathBuf,
+    pub(crate) name: String,
+}
+
 /// A sidecar process with everything of its own.
 pub(crate) struct Sidecar {
     process: Option<Process>,
@@ -89,8 +96,7 @@ pub(crate) struct Sidecar {
     port: Port,
     pub(crate) ini: PathBuf,
     pub(crate) volume: PathBuf,
-    /// The backups of another machine, to keep without a Cassandra node.
-    keeper: bool,
+    pub(crate) beside: Beside,
     claims: std::sync::atomic::AtomicU32,
 }
 
@@ -107,6 +113,9 @@ impl Sidecar {
         let (volume, store) = (run.folder("volume").unwrap(), run.folder("store").unwrap());
         unpack(&store);
         change(&store.join("backups"));
+        let yaml = format!("data_file_directories: [{}]", run.folder("data").unwrap().display());
+        let yaml = run.file("cassandra.yaml", &yaml).unwrap();
+        let beside = Beside { yaml, nodetool: PathBuf::from("nodetool"), name: ELSEWHERE.to_owned() };
         let mut sidecar = Self {
             process: None,
             run,
@@ -114,7 +123,7 @@ impl Sidecar {
             port,
             ini: PathBuf::new(),
             volume,
-            keeper: true,
+            beside,
             claims: Default::default(),
         };
         sidecar.configure(storage, "").await;
@@ -124,18 +133,16 @@ impl Sidecar {
 
     /// Starts one; `sections` come after all others.
     pub(crate) async fn launch_with(bucket: Bucket, storage: &str, sections: &str) -> Self {
+        Self::launch_beside(cassandra().await, bucket, storage, sections).await
+    }
+
+    /// Starts one beside a node of its own.
+    pub(crate) async fn launch_beside(node: &Cassandra, bucket: Bucket, storage: &str, sections: &str) -> Self {
+        let beside = Beside { yaml: node.yaml(), nodetool: node.nodetool(), name: node.ip().to_string() };
         let (run, port) = (Run::temporary().unwrap(), Port::take().unwrap());
         let volume = run.folder("volume").unwrap();
-        let mut sidecar = Self {
-            process: None,
-            run,
-            bucket,
-            port,
-            ini: PathBuf::new(),
-            volume,
-            keeper: false,
-            claims: Default::default(),
-        };
+        let mut sidecar =
+            Self { process: None, run, bucket, port, ini: PathBuf::new(), volume, beside, claims: Default::default() };
         sidecar.configure(storage, sections).await;
         sidecar.start().await;
         sidecar
@@ -143,14 +150,7 @@ impl Sidecar {
 
     /// Writes medusa.ini anew; the next start reads it.
     pub(crate) async fn configure(&mut self, storage: &str, sections: &str) {
-        let (yaml, nodetool, node) = if self.keeper {
-            let data = self.run.folder("data").unwrap();
-            let yaml = format!("data_file_directories: [{}]", data.display());
-            (self.run.file("cassandra.yaml", &yaml).unwrap(), PathBuf::from("nodetool"), ELSEWHERE.to_owned())
-        } else {
-            let node = cassandra().await;
-            (node.yaml(), node.nodetool(), node.ip().to_string())
-        };
+        let Beside { yaml, nodetool, name } = &self.beside;
         let place = match &self.bucket {
             Bucket::Local => {
                 let base = self.run.folder("store").unwrap();
@@ -177,7 +177,7 @@ impl Sidecar {
              [storage]\n{place}\nfqdn = {}\nuse_sudo_for_restore = False\n{storage}\n\n[grpc]\nenabled = 1\n\n{sections}\n",
             yaml.display(),
             nodetool.display(),
-            node,
+            name,
         );
         self.ini = self.run.file("medusa.ini", &ini).unwrap();
     }
@@ -280,6 +280,14 @@ impl Sidecar {
             Bucket::Local => self.run.path().join("store/backups"),
             Bucket::S3(server) => server.folder().join("backups"),
         }
+    }
+
+    /// `stheno restore` with this sidecar's configuration and an environment.
+    pub(crate) fn restore(&self, environment: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stheno"));
+        command.args(["restore", "--config"]).arg(&self.ini).envs(environment.iter().copied());
+        command.stdin(std::process::Stdio::null());
+        command
     }
 
     /// All keys in the bucket.

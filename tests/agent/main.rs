@@ -15,5 +15,7 @@ mod ground;
 mod keeping;
 mod medusa;
 mod purge;
+mod restore;
+mod revive;
 mod stops;
 mod troubles;

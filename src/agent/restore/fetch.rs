@@ -1,0 +1,268 @@
+//! Brings a backup's files to the volume, beside the node's own: kept from an interrupted run, linked from the node's own
+//! data, or downloaded; each one verified before it counts.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use tokio::io::AsyncWriteExt;
+
+use super::plan::{Plan, Wanted};
+use super::request::Mode;
+use super::{Error, Sums, switch};
+use crate::config::Config;
+use crate::hash::{self, Expected, Hasher};
+use crate::store::{self, Store, path};
+use crate::throttle::Throttle;
+use crate::upload::{self, blocking, part_size};
+
+/// Local files that are hashed at once.
+const HASHES: usize = 2;
+/// Attempts for one object, and the wait between them.
+const ATTEMPTS: u32 = 4;
+const WAIT: Duration = Duration::from_secs(2);
+/// How often the log hears of the progress.
+const REPORT: Duration = Duration::from_secs(10);
+/// Bytes that stay free whatever is brought: Cassandra has to start.
+const RESERVE: u64 = 16 << 20;
+
+pub(super) struct Fetch<'a> {
+    store: &'a Store,
+    folder: &'a Path,
+    data: &'a Path,
+    plan: &'a Plan,
+    mode: Mode,
+    part_size: u64,
+    at_once: usize,
+    throttle: Option<Throttle>,
+    bytes_done: AtomicU64,
+    files_done: AtomicU64,
+}
+
+impl<'a> Fetch<'a> {
+    pub(super) fn new(
+        config: &'a Config,
+        store: &'a Store,
+        folder: &'a Path,
+        plan: &'a Plan,
+        mode: Mode,
+    ) -> Result<Self, Error> {
+        let new = switch::incoming(folder);
+        for incoming in &plan.tables {
+            let place = incoming.place();
+            let dir = new.join(&place.keyspace).join(&place.table);
+            fs::create_dir_all(&dir).map_err(|source| Error::File { path: dir, source })?;
+        }
+        Ok(Self {
+            store,
+            folder,
+            data: &config.cassandra.yaml.data,
+            plan,
+            mode,
+            part_size: part_size(&config.storage),
+            at_once: config.storage.transfers * config.storage.part_transfers,
+            throttle: config.storage.bandwidth.map(Throttle::new),
+            bytes_done: AtomicU64::new(0),
+            files_done: AtomicU64::new(0),
+        })
+    }
+
+    /// Until everything is on the volume, verified and durable.
+    pub(super) async fn run(&self) -> Result<Sums, Error> {
+        let mut report = tokio::time::interval(REPORT);
+        report.reset();
+        let work = self.all();
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                outcome = &mut work => return outcome,
+                _ = report.tick() => tracing::info!(
+                    files = self.files_done.load(Ordering::Relaxed),
+                    of_files = self.plan.files.len(),
+                    bytes = self.bytes_done.load(Ordering::Relaxed),
+                    of_bytes = self.plan.bytes(),
+                    "restoring"
+                ),
+            }
+        }
+    }
+
+    async fn all(&self) -> Result<Sums, Error> {
+        let mut sums = Sums { files: self.plan.files.len() as u64, bytes: self.plan.bytes(), ..Sums::default() };
+        let looked =
+            self.plan.files.iter().map(|wanted| async move { Ok::<_, Error>((wanted, self.here(wanted).await?)) });
+        let mut looked = futures::stream::iter(looked.collect::<Vec<_>>()).buffered(HASHES);
+        let mut missing = Vec::new();
+        while let Some((wanted, here)) = looked.try_next().await? {
+            match here {
+                Here::Resumed => sums.resumed += 1,
+                Here::Kept => sums.kept += 1,
+                Here::Missing => {
+                    missing.push(wanted);
+                    continue;
+                }
+            }
+            self.one(wanted);
+        }
+        self.room(missing.iter().map(|wanted| wanted.object.size).sum())?;
+        let fetched = missing.into_iter().map(|wanted| self.fetch(wanted));
+        let mut fetched = futures::stream::iter(fetched.collect::<Vec<_>>()).buffer_unordered(self.at_once);
+        while let Some(wanted) = fetched.try_next().await? {
+            self.one(wanted);
+        }
+        self.settle().await?;
+        Ok(sums)
+    }
+
+    fn one(&self, wanted: &Wanted) {
+        self.bytes_done.fetch_add(wanted.object.size, Ordering::Relaxed);
+        self.files_done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn target(&self, wanted: &Wanted) -> PathBuf {
+        switch::incoming(self.folder).join(&wanted.to)
+    }
+
+    /// Looks for a file's content on the volume. Only a hash of the whole proves it.
+    async fn here(&self, wanted: &Wanted) -> Result<Here, Error> {
+        let target = self.target(wanted);
+        let (size, expected) = (wanted.object.size, Expected::of(&wanted.object, self.part_size));
+        let same = async |path: &Path| {
+            let (path, expected) = (path.to_owned(), expected.clone());
+            // A file that cannot be read is as good as none.
+            let looked = tokio::task::spawn_blocking(move || hash::file_has(&path, size, &expected));
+            matches!(looked.await, Ok(Ok(true)))
+        };
+        if same(&target).await {
+            return Ok(Here::Resumed);
+        }
+        let own = self.data.join(&wanted.to);
+        if self.mode == Mode::InPlace && same(&own).await {
+            let failed = |source| Error::File { path: target.clone(), source };
+            // Whatever an interrupted run left under this name is not it.
+            let _ = fs::remove_file(&target);
+            if let Some(parent) = target.parent() {
+                fs::create_dir_all(parent).map_err(failed)?;
+            }
+            // SSTables are never written to in place, so that two names may share one.
+            return match fs::hard_link(&own, &target) {
+                Ok(()) => Ok(Here::Kept),
+                Err(error) => {
+                    tracing::debug!(%error, path = %own.display(), "cannot be linked: brought from the bucket");
+                    Ok(Here::Missing)
+                }
+            };
+        }
+        Ok(Here::Missing)
+    }
+
+    fn room(&self, needed: u64) -> Result<(), Error> {
+        let failed = |error: nix::Error| Error::File { path: self.folder.to_owned(), source: error.into() };
+        let found = nix::sys::statvfs::statvfs(self.folder).map_err(failed)?;
+        let free = found.blocks_available().saturating_mul(found.fragment_size());
+        if needed > 0 && free < needed.saturating_add(RESERVE) {
+            return Err(Error::Space { path: self.folder.to_owned(), free, needed });
+        }
+        Ok(())
+    }
+
+    async fn fetch(&self, wanted: &'a Wanted) -> Result<&'a Wanted, Error> {
+        let mut attempt = 1;
+        loop {
+            let error = match self.attempt(wanted).await {
+                Ok(()) => return Ok(wanted),
+                Err(error) => error,
+            };
+            let again = match &error {
+                Error::Store(error) => error.retryable(),
+                Error::Damaged { .. } => true,
+                _ => false,
+            };
+            if !again || attempt == ATTEMPTS {
+                return Err(error);
+            }
+            tracing::warn!(%error, key = wanted.object.path, attempt, "once more");
+            tokio::time::sleep(WAIT * attempt).await;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(&self, wanted: &Wanted) -> Result<(), Error> {
+        let (key, size, target) = (&wanted.object.path, wanted.object.size, self.target(wanted));
+        let damaged = |what: String| Error::Damaged { key: key.clone(), what };
+        let expected = Expected::of(&wanted.object, self.part_size);
+        let part = target
+            .with_file_name(format!("{}.part", target.file_name().and_then(|name| name.to_str()).unwrap_or_default()));
+        if let Some(source) = self.store.local_path(key) {
+            return match fs::metadata(&source).map(|found| found.len()) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Err(damaged("it is not there".to_owned()))
+                }
+                Ok(length) if length != size => Err(damaged(format!("it has {length} bytes instead of {size}"))),
+                Ok(_) | Err(_) => match (upload::copy(source, part, target.clone(), size).await?, &expected) {
+                    (sum, Expected::Whole(md5)) if sum.md5 != *md5 => {
+                        let _ = fs::remove_file(&target);
+                        Err(damaged("its content has another hash".to_owned()))
+                    }
+                    _ => Ok(()),
+                },
+            };
+        }
+        let failed = |source| Error::File { path: part.clone(), source };
+        if let Some(parent) = target.parent() {
+            tokio::fs::create_dir_all(parent).await.map_err(failed)?;
+        }
+        let got = match self.store.objects.get(&path(key)?).await {
+            Ok(got) => got,
+            Err(object_store::Error::NotFound { .. }) => return Err(damaged("it is not there".to_owned())),
+            Err(source) => return Err(store::Error::of("get", key, source).into()),
+        };
+        let mut output = tokio::fs::File::create(&part).await.map_err(failed)?;
+        let (mut hasher, mut content) = (Hasher::new(&expected), got.into_stream());
+        while let Some(piece) = content.next().await {
+            let piece = piece.map_err(|source| store::Error::of("get", key, source))?;
+            if let Some(throttle) = &self.throttle {
+                throttle.wait(piece.len() as u64).await;
+            }
+            hasher.update(&piece);
+            output.write_all(&piece).await.map_err(failed)?;
+        }
+        output.flush().await.map_err(failed)?;
+        drop(output);
+        if hasher.length() != size {
+            return Err(damaged(format!("it has {} bytes instead of {size}", hasher.length())));
+        }
+        if hasher.finish() == Some(false) {
+            return Err(damaged("its content has another hash".to_owned()));
+        }
+        tokio::fs::rename(&part, &target).await.map_err(failed)
+    }
+
+    /// Gives everything to the owner of the data, and makes it durable: the next step is written down as decided.
+    async fn settle(&self) -> Result<(), Error> {
+        let (new, data) = (switch::incoming(self.folder), self.data.to_owned());
+        let wanted: BTreeSet<PathBuf> = self.plan.files.iter().map(|wanted| self.target(wanted)).collect();
+        let path = new.clone();
+        let settled = blocking(path.clone(), move || {
+            let failed = |source| store::Error::File { path: path.clone(), source };
+            switch::keep_only(&new, &wanted).map_err(failed)?;
+            switch::give(&new, &data).map_err(failed)?;
+            let dir = fs::File::open(&new).map_err(failed)?;
+            nix::unistd::syncfs(&dir).map_err(|error| failed(error.into()))
+        });
+        Ok(settled.await?)
+    }
+}
+
+/// Where a file's content is found.
+enum Here {
+    /// An interrupted run brought it.
+    Resumed,
+    /// The node has it.
+    Kept,
+    Missing,
+}

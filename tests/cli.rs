@@ -60,8 +60,8 @@ fn wrong_usage_is_2_and_help_is_0() {
 fn medusas_mode_picks_the_agent() {
     let missing = stheno(&[], &[("MEDUSA_MODE", "GRPC"), ("STHENO_CONFIG", "/nowhere/medusa.ini")]);
     assert_eq!(sentence(&missing, 1), "cannot read /nowhere/medusa.ini: No such file or directory (os error 2)");
-    let restore = stheno(&[], &[("MEDUSA_MODE", "RESTORE")]);
-    assert!(sentence(&restore, 1).contains("cannot restore yet"));
+    let restore = stheno(&[], &[("MEDUSA_MODE", "RESTORE"), ("STHENO_CONFIG", "/nowhere/restore.ini")]);
+    assert_eq!(sentence(&restore, 1), "cannot read /nowhere/restore.ini: No such file or directory (os error 2)");
     let unknown = stheno(&[], &[("MEDUSA_MODE", "SLEEP")]);
     assert_eq!(sentence(&unknown, 2), "MEDUSA_MODE is \"SLEEP\": expected GRPC or RESTORE");
 }

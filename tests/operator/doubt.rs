@@ -78,6 +78,28 @@ async fn an_older_copy_of_the_log_is_noticed() {
     assert!(ground.jobs().get("third").await.unwrap().status.is_none(), "nothing is decided");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_of_a_message_that_is_not_there_is_no_comfort() {
+    let ground = Ground::new("never-met").await;
+    let mut operator = ground.operator();
+    operator.leads().await;
+    assert_eq!(operator.stop().await, Some(0));
+    // The log is long enough, and where the witness points lies a message that is none of ours.
+    let subject = ground.map_once("stheno-log", "clusterUid", |uid| !uid.is_empty()).await;
+    let subject = format!("stheno.v1.{}.elsewhere", stheno_events::LogId::of_cluster(&subject).as_str());
+    let client = async_nats::connect(ground.nats.url()).await.unwrap();
+    let answer = client.request(subject, "whatever".into()).await.unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+    let data = serde_json::json!({ "data": { "lastSequence": answer["seq"].to_string() } });
+    let patch = kube::api::Patch::Merge(data);
+    ground.maps().patch("stheno-log", &Default::default(), &patch).await.unwrap();
+
+    let mut operator = ground.operator();
+    let said = operator.says(|status, text| status == 503 && text.starts_with("LogIntegrity")).await;
+    assert!(said.contains("is not the one that was witnessed"), "{said}");
+    assert_eq!(operator.stop().await, Some(0));
+}
+
 fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

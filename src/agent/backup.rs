@@ -4,9 +4,11 @@
 //! the index's start files; the snapshot; the data; manifest.json last (it marks the node as done), then the index's
 //! finish files. Every step may be repeated: what a stopped or failed attempt left is continued or cleaned, never mixed in.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::Config;
+use crate::hash::Expected;
 use crate::known::Known;
 use crate::layout::{self, BackupName, Entry, Layout};
 use crate::manifest;
@@ -148,6 +150,8 @@ pub struct Backup<'a> {
     progress: &'a Progress,
     name: BackupName,
     record: Record,
+    /// What older manifests say of objects.
+    noted: tokio::sync::OnceCell<BTreeMap<String, Expected>>,
 }
 
 impl<'a> Backup<'a> {
@@ -158,7 +162,7 @@ impl<'a> Backup<'a> {
         progress: &'a Progress,
         record: Record,
     ) -> Result<Self, layout::Error> {
-        Ok(Self { name: BackupName::parse(&record.name)?, tools, journal, progress, record })
+        Ok(Self { name: BackupName::parse(&record.name)?, tools, journal, progress, record, noted: Default::default() })
     }
 
     /// Runs to the end and says what is in the bucket then. Dropping it leaves something that can be continued.

@@ -9,6 +9,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde_json::Value;
 use stheno_rpc::medusa::{BackupNode, BackupSummary, StatusType};
 use stheno_rpc::sidecar::{ListedBackup, ListedNode, listed_backup};
+use tokio::sync::Semaphore;
 
 use crate::layout::{Entry, Layout};
 use crate::manifest::{self, Totals};
@@ -16,6 +17,8 @@ use crate::store::{Error, Found, Store};
 
 /// Objects that are fetched at once.
 const AT_ONCE: usize = 16;
+/// Manifests in memory at once: each has some hundred bytes for every file of a node.
+const MANIFESTS: usize = 4;
 
 /// Reads the index; remembers what manifests add up to, since they never change.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub struct Catalogue {
     store: Store,
     layout: Layout,
     totals: Mutex<BTreeMap<String, (String, Totals)>>,
+    room: Semaphore,
 }
 
 /// One node's entries of one backup.
@@ -55,7 +59,7 @@ impl NodeEntries {
 impl Catalogue {
     /// Over one bucket, from one node's point of view.
     pub fn new(store: Store, layout: Layout) -> Self {
-        Self { store, layout, totals: Mutex::default() }
+        Self { store, layout, totals: Mutex::default(), room: Semaphore::new(MANIFESTS) }
     }
 
     /// All backups, oldest first. `failed` says whether this node knows that its part of a backup failed.
@@ -254,10 +258,17 @@ impl Catalogue {
         if let Some(totals) = seen {
             return Ok(Some(totals));
         }
+        // The semaphore is never closed.
+        let _room = self.room.acquire().await.ok();
         let Some(json) = self.store.get(&found.key).await? else {
             return Ok(None);
         };
-        match manifest::totals(&json) {
+        // Megabytes of JSON: not on a thread that answers others.
+        let parsed = tokio::task::spawn_blocking(move || manifest::totals(&json)).await;
+        let Ok(parsed) = parsed else {
+            return Ok(None);
+        };
+        match parsed {
             Ok(totals) => {
                 self.cache().insert(found.key.clone(), (version, totals));
                 Ok(Some(totals))

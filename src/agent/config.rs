@@ -16,7 +16,7 @@ mod file;
 mod storage;
 
 pub use cassandra::{Cassandra, CqlTls, Naming, Password, Snapshots};
-pub use storage::{Credentials, Place, Retention, S3, Storage};
+pub use storage::{Azure, Credentials, Google, Place, Retention, S3, Storage};
 
 use file::{File, boolean};
 
@@ -67,7 +67,9 @@ pub enum Error {
         expected: &'static str,
     },
     /// A storage provider that this version cannot write to.
-    #[error("storage_provider {provider:?} is not supported: use local, s3_compatible or s3")]
+    #[error(
+        "storage_provider {provider:?} is not supported: use local, s3, s3_compatible, s3_rgw, ibm_storage, azure_blobs or google_storage"
+    )]
     Provider {
         /// As written.
         provider: String,
@@ -78,6 +80,15 @@ pub enum Error {
     /// Cassandra's own configuration.
     #[error(transparent)]
     Yaml(#[from] yaml::Error),
+    /// The key file of an Azure account.
+    #[error("the key file {} is not JSON with storage_account and key", path.display())]
+    AzureKeyFile {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Azure without an account.
+    #[error("no storage account: set key_file in [storage], or AZURE_STORAGE_ACCOUNT for the machine's own identity")]
+    Account,
     /// The key file of the bucket.
     #[error("the key file {} has no aws_access_key_id and aws_secret_access_key in profile [{profile}]", path.display())]
     KeyFile {
@@ -165,7 +176,7 @@ impl Config {
         };
         Ok(Self {
             node,
-            storage: storage::storage(&file)?,
+            storage: storage::storage(&file, &env)?,
             cassandra: Cassandra {
                 login: cassandra::login(&file, &env)?,
                 tls: cassandra::cql_tls(&file),

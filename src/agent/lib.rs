@@ -12,6 +12,7 @@ mod known;
 pub mod layout;
 pub mod manifest;
 pub mod names;
+pub mod prepare;
 pub mod presence;
 pub mod purge;
 pub mod restore;

@@ -114,10 +114,6 @@ fn keeping_trouble(error: &purge::Error) -> Status {
     }
 }
 
-fn not_built(what: &str) -> Status {
-    Status::unimplemented(format!("this version of the sidecar cannot {what} yet: use Medusa's"))
-}
-
 fn claimed(claim: Option<stheno_rpc::sidecar::Claim>) -> Claim {
     let claim = claim.unwrap_or_default();
     Claim { operation: claim.operation, attempt: claim.attempt, epoch: claim.epoch }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
@@ -12,6 +14,7 @@ use object_store::path::Path;
 use object_store::{Attribute, Attributes, ObjectMeta, ObjectStore, ObjectStoreExt, PutOptions};
 
 use crate::config::{Place, Storage};
+use crate::upload::hex;
 
 mod error;
 mod remote;
@@ -36,13 +39,25 @@ pub struct Found {
     pub size: u64,
     /// By the store's clock.
     pub modified: DateTime<Utc>,
-    /// S3's ETag without quotes; `None` on a local store, whose tags say nothing of the content.
+    /// S3's ETag without quotes; `None` of other stores, whose tags say nothing of the content.
     pub etag: Option<String>,
+}
+
+/// What a store's tags of objects say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tags {
+    /// S3: the ETag follows from the content, and is what manifests hold.
+    Etag,
+    /// A local store: nothing; manifests hold the hex md5.
+    Hex,
+    /// Azure and Google: nothing; manifests hold the md5 in base64.
+    Base64,
 }
 
 /// A bucket.
 #[derive(Debug, Clone)]
 pub struct Store {
+    pub(crate) tags: Tags,
     pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) root: Option<PathBuf>,
     pub(crate) attributes: Attributes,
@@ -59,19 +74,40 @@ impl Store {
                     .map_err(|source| Error::Open { bucket: config.bucket.clone(), source })?
                     .with_fsync(true)
                     .with_automatic_cleanup(true);
-                Ok(Self { objects: Arc::new(objects), root: Some(root), attributes: Attributes::new() })
+                Ok(Self {
+                    objects: Arc::new(objects),
+                    root: Some(root),
+                    attributes: Attributes::new(),
+                    tags: Tags::Hex,
+                })
             }
             Place::S3(s3) => {
-                let mut attributes = Attributes::new();
-                if let Some(class) = &s3.storage_class {
-                    attributes.insert(Attribute::StorageClass, class.clone().into());
-                }
-                let objects = remote::amazon(s3, &config.bucket, patience)
-                    .build()
-                    .map_err(|source| Error::Open { bucket: config.bucket.clone(), source })?;
-                Ok(Self { objects: Arc::new(objects), root: None, attributes })
+                let objects = remote::amazon(s3, &config.bucket, patience).build();
+                Self::remote(objects, config, s3.storage_class.clone(), Tags::Etag)
+            }
+            Place::Azure(azure) => {
+                let objects = remote::azure(azure, &config.bucket, patience).build();
+                Self::remote(objects, config, azure.tier.clone(), Tags::Base64)
+            }
+            Place::Google(google) => {
+                let objects = remote::google(google, &config.bucket, patience).build();
+                Self::remote(objects, config, None, Tags::Base64)
             }
         }
+    }
+
+    fn remote<O: ObjectStore>(
+        built: object_store::Result<O>,
+        config: &Storage,
+        class: Option<String>,
+        tags: Tags,
+    ) -> Result<Self, Error> {
+        let objects = built.map_err(|source| Error::Open { bucket: config.bucket.clone(), source })?;
+        let mut attributes = Attributes::new();
+        if let Some(class) = class {
+            attributes.insert(Attribute::StorageClass, class.into());
+        }
+        Ok(Self { objects: Arc::new(objects), root: None, attributes, tags })
     }
 
     /// Whether objects lie in a local directory, so that ETags are no hashes.
@@ -161,6 +197,15 @@ impl Store {
         Ok(())
     }
 
+    /// What a manifest calls MD5 of an object that was put.
+    pub(crate) fn tag(&self, md5: &[u8], etag: Option<String>) -> String {
+        match (self.tags, etag) {
+            (Tags::Etag, Some(etag)) => unquoted(&etag),
+            (Tags::Etag, None) | (Tags::Hex, _) => hex(md5),
+            (Tags::Base64, _) => STANDARD.encode(md5),
+        }
+    }
+
     /// Makes what was written durable. S3 has done so when it answered; a local file system is asked once for all files.
     pub async fn settle(&self) -> Result<(), Error> {
         let Some(root) = self.root.clone() else {
@@ -181,7 +226,7 @@ impl Store {
     }
 
     fn found(&self, meta: ObjectMeta) -> Found {
-        let etag = meta.e_tag.filter(|_| !self.is_local()).map(|tag| unquoted(&tag));
+        let etag = meta.e_tag.filter(|_| self.tags == Tags::Etag).map(|tag| unquoted(&tag));
         Found { key: meta.location.to_string(), size: meta.size, modified: meta.last_modified, etag }
     }
 }

@@ -12,13 +12,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::config::Storage;
-use crate::store::{Error, Store, path, unquoted};
+use crate::store::{Error, Store, Tags, path};
 use crate::throttle::Throttle;
 
 mod file;
 
 pub use file::md5_of;
-pub(crate) use file::{blocking, hex};
+pub(crate) use file::{base64, blocking, hex};
 use file::{digest, open, pump, short};
 
 /// Bytes of files in memory at once, over all uploads of this process.
@@ -37,7 +37,7 @@ pub struct Sum {
     pub size: u64,
     /// Hex md5 of the whole.
     pub md5: String,
-    /// What the manifest calls MD5: the hex md5 on a local store, the ETag on S3.
+    /// What the manifest calls MD5: the hex md5 on a local store, the ETag on S3, the md5 in base64 on others.
     pub tag: String,
 }
 
@@ -82,8 +82,12 @@ impl Uploader {
 
     /// What uploading the file would have made of it, and what an existing object with `etag` should be tagged with.
     pub async fn sum(&self, source: &Path, size: u64) -> Result<Sum, Error> {
-        let parts = (!self.store.is_local() && size >= self.threshold && size > 0).then(|| self.part_of(size));
-        digest(source.to_owned(), size, parts).await
+        let parted = self.store.tags == Tags::Etag && size >= self.threshold && size > 0;
+        let mut sum = digest(source.to_owned(), size, parted.then(|| self.part_of(size))).await?;
+        if self.store.tags == Tags::Base64 {
+            sum.tag = base64(&sum.md5);
+        }
+        Ok(sum)
     }
 
     /// The part size for a file: configured, but never more parts than S3 takes.
@@ -100,8 +104,7 @@ impl Uploader {
         let put = self.store.objects.put_opts(&path(key)?, content.into(), options).await;
         let put = put.map_err(|source| Error::of("put", key, source))?;
         let md5 = reader.md5();
-        let tag = put.e_tag.map_or_else(|| md5.clone(), |tag| unquoted(&tag));
-        Ok(Sum { size, md5, tag })
+        Ok(Sum { size, tag: self.store.tag(&md5, put.e_tag), md5: hex(&md5) })
     }
 
     async fn parts(&self, source: &Path, size: u64, key: &str) -> Result<Sum, Error> {
@@ -153,8 +156,7 @@ impl Uploader {
         }
         let put = target.complete().await.map_err(failed)?;
         let md5 = reader.md5();
-        let tag = put.e_tag.map_or_else(|| md5.clone(), |tag| unquoted(&tag));
-        Ok(Sum { size, md5, tag })
+        Ok(Sum { size, tag: self.store.tag(&md5, put.e_tag), md5: hex(&md5) })
     }
 
     async fn room(&self, bytes: u64) -> Option<tokio::sync::OwnedSemaphorePermit> {
@@ -230,8 +232,8 @@ impl Reader {
         Ok(content)
     }
 
-    fn md5(self) -> String {
-        hex(&self.hash.finalize())
+    fn md5(self) -> [u8; 16] {
+        self.hash.finalize().into()
     }
 }
 
@@ -294,6 +296,7 @@ mod tests {
                 objects: Arc::new(object_store::memory::InMemory::new()),
                 root: None,
                 attributes: Default::default(),
+                tags: Tags::Etag,
             },
             buffer: Arc::new(Semaphore::new(20)),
             throttle: None,

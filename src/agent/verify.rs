@@ -112,7 +112,7 @@ impl Verify {
                 Outcome::Unhashed => state.unhashed += 1,
                 Outcome::Bad(reason) => state.faults.push(Fault { key: object.path.clone(), reason }),
             }
-            if state.faults.len() >= 50 || state.objects_done % STEP == 0 {
+            if state.faults.len() >= 50 || state.objects_done.is_multiple_of(STEP) {
                 let message = VerifyState { faults: std::mem::take(&mut state.faults), ..state.clone() };
                 if to.send(Ok(message)).await.is_err() {
                     return Ok(());

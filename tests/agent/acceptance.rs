@@ -181,4 +181,11 @@ async fn medusas_client_drives_the_sidecar() {
     let program = std::fs::read_to_string(program).unwrap();
     let said = medusa::python(&program, &[&sidecar.address().to_string()]).await;
     assert_eq!(said.lines().last(), Some("all good"), "{said}");
+    let node = cassandra().await;
+    let mapping = node.data_dir().parent().unwrap().join(".restore_mapping/client-key");
+    let mapping: serde_json::Value = serde_json::from_slice(&std::fs::read(mapping).unwrap()).unwrap();
+    let own = node.ip().to_string();
+    let expected =
+        serde_json::json!({"in_place": true, "host_map": {own.as_str(): {"source": [own.as_str()], "seed": false}}});
+    assert_eq!(mapping, expected);
 }

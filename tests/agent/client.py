@@ -35,7 +35,9 @@ refused(grpc.StatusCode.INVALID_ARGUMENT, stub.Backup, pb.BackupRequest(name="da
 purged = stub.PurgeBackups(pb.PurgeBackupsRequest())
 assert purged == pb.PurgeBackupsResponse(), purged
 refused(grpc.StatusCode.NOT_FOUND, stub.DeleteBackup, pb.DeleteBackupRequest(name="x"))
-refused(grpc.StatusCode.UNIMPLEMENTED, stub.PrepareRestore, pb.PrepareRestoreRequest(backupName="x"))
+refused(grpc.StatusCode.NOT_FOUND, stub.PrepareRestore, pb.PrepareRestoreRequest(backupName="x", restoreKey="k"))
+for key in ["", "../x", ".hidden", "a/b"]:
+    refused(grpc.StatusCode.INVALID_ARGUMENT, stub.PrepareRestore, pb.PrepareRestoreRequest(backupName="x", restoreKey=key))
 
 answer = stub.AsyncBackup(pb.BackupRequest(name="client-one", mode=pb.BackupRequest.Mode.DIFFERENTIAL))
 assert answer.backupName == "client-one" and answer.status == pb.StatusType.IN_PROGRESS
@@ -69,5 +71,6 @@ async def with_medusas_client():
     assert await client.get_backup_status("client-full") == pb.StatusType.SUCCESS
 
 
+stub.PrepareRestore(pb.PrepareRestoreRequest(backupName="client-one", datacenter="dc1", restoreKey="client-key"))
 asyncio.run(with_medusas_client())
 print("all good")

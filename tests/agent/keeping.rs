@@ -1,5 +1,6 @@
 //! Our extension for backups that are there: listed by page, verified, and one that runs is cancelled.
 
+use stheno_rpc::medusa::PrepareRestoreRequest;
 use stheno_rpc::sidecar::node_state::Phase;
 use stheno_rpc::sidecar::{CancelRequest, Claim, ListBackupsRequest, VerifyRequest, VerifyState, listed_backup};
 use tonic::{Code, Status};
@@ -71,6 +72,29 @@ async fn files_in_parts_are_verified() {
     let (_, faults) = verify(&sidecar, "verified", true).await.unwrap();
     assert_eq!(faults.len(), 1, "{faults:?}");
     assert_eq!(faults[0].0, parted.path);
+}
+
+/// Hazard l: what is not complete is not prepared, and a key is no path.
+#[tokio::test]
+async fn only_a_complete_backup_is_prepared_for_a_restore() {
+    let change = |bucket: &std::path::Path| {
+        std::fs::remove_file(bucket.join("index/backup_index/b2/manifest_127.0.0.1.json")).unwrap();
+    };
+    let sidecar = Sidecar::over_medusas("", change).await;
+    for (name, key, code) in [
+        ("b2", "key", Code::FailedPrecondition),
+        ("nobody", "key", Code::NotFound),
+        ("b1", "../key", Code::InvalidArgument),
+        ("b1", "", Code::InvalidArgument),
+    ] {
+        let request = PrepareRestoreRequest {
+            backup_name: name.to_owned(),
+            datacenter: "dc1".to_owned(),
+            restore_key: key.to_owned(),
+        };
+        assert_eq!(sidecar.medusa().await.prepare_restore(request).await.unwrap_err().code(), code, "{name} {key}");
+    }
+    assert!(!sidecar.run.path().join(".restore_mapping").exists());
 }
 
 #[tokio::test]

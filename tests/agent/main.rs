@@ -9,6 +9,7 @@
 
 mod acceptance;
 mod claims;
+mod clouds;
 mod contents;
 mod encrypted;
 mod ground;

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
-use crate::ground::{ELSEWHERE, Sidecar, files};
+use stheno_rpc::sidecar::node_state::Phase;
+
+use crate::ground::{Bucket, ELSEWHERE, Sidecar, cassandra, files, phase, rows};
 
 /// A file of the node, with a hash of what it holds.
 type Tree = BTreeMap<String, u64>;
@@ -280,4 +282,42 @@ async fn nothing_is_brought_twice() {
     let said = restore(&sidecar, "b1", "third", &[]).unwrap();
     let resumed: u32 = said.split_once("resumed=").unwrap().1.split_whitespace().next().unwrap().parse().unwrap();
     assert!(resumed > 50, "{said}");
+}
+
+/// Over the network, big files in parts: what comes back is what went up, and what was changed there does not come back.
+#[tokio::test]
+async fn files_come_back_from_s3() {
+    let storage = "multi_part_upload_threshold = 5MB\nmultipart_chunksize = 5MB\nconcurrent_transfers = 4";
+    let sidecar = Sidecar::launch(Bucket::s3().await, storage).await;
+    rows("returned", 0, 40, 300_000).await;
+    assert_eq!(phase(&sidecar.backup("returned", true).await), Phase::Finished);
+    let node = cassandra().await.ip().to_string();
+    let objects = sidecar.manifest("", "returned", &node);
+    let home = sidecar.run.folder("elsewhere").unwrap();
+    let yaml = format!("data_file_directories: [{}]", home.join("data").display());
+    let yaml = sidecar.run.file("elsewhere.yaml", &yaml).unwrap();
+    let ini = std::fs::read_to_string(&sidecar.ini).unwrap();
+    std::fs::write(&sidecar.ini, ini.replace(sidecar.beside.yaml.to_str().unwrap(), yaml.to_str().unwrap())).unwrap();
+
+    let parted = objects.iter().find(|object| object.md5.as_deref().unwrap().contains('-')).unwrap();
+    let path = sidecar.objects().join(&parted.path);
+    let good = std::fs::read(&path).unwrap();
+    let mut bad = good.clone();
+    bad[6 << 20] ^= 1;
+    // In place: the server keeps its tags beside the file.
+    let overwrite = |content: &[u8]| {
+        std::os::unix::fs::FileExt::write_all_at(&std::fs::File::options().write(true).open(&path).unwrap(), content, 0)
+    };
+    overwrite(&bad).unwrap();
+    let error = restore(&sidecar, "returned", "one", &[]).unwrap_err();
+    assert!(error.contains("its content has another hash; nothing was touched"), "{error}");
+    assert_eq!(tree(&home.join("data")), Tree::new());
+    overwrite(&good).unwrap();
+    let said = restore(&sidecar, "returned", "one", &[]).unwrap();
+    let resumed: usize = said.split_once("resumed=").unwrap().1.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(resumed > 10, "{said}");
+    let place = |path: &str| path.split_once("/data/").unwrap().1.to_owned();
+    let expected: Tree =
+        objects.iter().map(|object| (place(&object.path), hash(&sidecar.object(&object.path)))).collect();
+    assert_eq!(tree(&home.join("data")), expected);
 }

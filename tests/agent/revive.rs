@@ -90,7 +90,7 @@ async fn as_backed_up(node: &Cassandra) {
 #[tokio::test]
 async fn a_node_lives_on_with_the_data_of_its_backup() {
     let mut node = testing::cassandra().await.unwrap();
-    let sidecar = Sidecar::launch_beside(&node, Bucket::s3().await, "", "").await;
+    let sidecar = Sidecar::launch_beside(&node, Bucket::Local, "", "").await;
     fill(&node).await;
     let ours = sidecar.backup("life-ours", false).await;
     assert_eq!(phase(&ours), Phase::Finished, "{ours:?}");

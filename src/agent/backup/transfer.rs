@@ -9,6 +9,7 @@ use futures::{FutureExt, TryStreamExt};
 use tokio::time::Instant;
 
 use super::{Backup, Error, Tools};
+use crate::hash::Expected;
 use crate::known::{self, Known};
 use crate::layout::FilePath;
 use crate::manifest::{self, Section};
@@ -125,7 +126,8 @@ impl Backup<'_> {
             _ if found.size != size => false,
             (Some(etag), _) => *etag == sum.tag || *etag == sum.md5,
             (None, Some(path)) => upload::md5_of(path, size).await? == sum.md5,
-            (None, None) => false,
+            // The store does not say what is in it; an older backup may.
+            (None, None) => self.noted(&found.key).await? == Some(Expected::Whole(sum.md5.clone())),
         };
         if equal {
             let tag = found.etag.clone().unwrap_or(sum.tag);
@@ -145,6 +147,28 @@ impl Backup<'_> {
                 Ok((key, sum.tag, false))
             }
         }
+    }
+
+    /// What earlier manifests of this node say of an object of the pool. They are read once, when a file is met that is not
+    /// known: after a volume was lost, or when another program wrote the pool.
+    async fn noted(&self, key: &str) -> Result<Option<Expected>, Error> {
+        let read = async || {
+            let Tools { layout, store, .. } = self.tools;
+            let mut noted = BTreeMap::new();
+            for name in store.segments(&layout.node_root()).await? {
+                let Ok(json) = store.get(&layout.meta_of(layout.node().as_str(), &name, "manifest.json")).await else {
+                    continue;
+                };
+                // One that cannot be read says nothing; nothing of the pool is overwritten anyway.
+                let sections: Vec<Section> = serde_json::from_slice(&json.unwrap_or_default()).unwrap_or_default();
+                for object in sections.into_iter().flat_map(|section| section.objects) {
+                    let expected = Expected::of(&object, 0);
+                    noted.insert(object.path, expected);
+                }
+            }
+            Ok::<_, Error>(noted)
+        };
+        Ok(self.noted.get_or_try_init(read).await?.get(key).cloned())
     }
 
     /// Removes from a full backup's private copy what an earlier snapshot of it had brought there.

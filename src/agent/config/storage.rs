@@ -1,8 +1,11 @@
 //! [storage] of medusa.ini: which bucket, where, with which keys and limits.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::{Error, File, read};
+use serde::Deserialize;
+
+use super::{Error, File, Password, read};
 use crate::ini::Ini;
 
 /// The bucket and how to write to it.
@@ -51,6 +54,42 @@ pub enum Place {
     },
     /// Anything that speaks S3.
     S3(S3),
+    /// Azure's blobs.
+    Azure(Azure),
+    /// Google's storage.
+    Google(Google),
+}
+
+impl Place {
+    /// Where it is, for Capabilities.
+    pub fn host(&self) -> String {
+        match self {
+            Self::Local { base } => base.display().to_string(),
+            Self::S3(s3) => s3.host.clone(),
+            Self::Azure(azure) => azure.endpoint.clone(),
+            Self::Google(_) => "storage.googleapis.com".to_owned(),
+        }
+    }
+}
+
+/// Azure's own settings.
+#[derive(Debug, Clone)]
+pub struct Azure {
+    /// Storage account.
+    pub account: String,
+    /// From key_file; without it the machine's own identity is used (workload identity, managed identity, environment).
+    pub key: Option<Password>,
+    /// The account's address.
+    pub endpoint: String,
+    /// Access tier for everything written.
+    pub tier: Option<String>,
+}
+
+/// Google's own settings.
+#[derive(Debug, Clone)]
+pub struct Google {
+    /// A service account's key; without it the attached service account is used.
+    pub key_file: Option<PathBuf>,
 }
 
 /// S3's own settings.
@@ -96,7 +135,7 @@ impl std::fmt::Debug for Credentials {
 /// Medusa's grace period.
 const GRACE_DAYS: u32 = 10;
 
-pub(super) fn storage(file: &File<'_>) -> Result<Storage, Error> {
+pub(super) fn storage(file: &File<'_>, env: &impl Fn(&str) -> Option<String>) -> Result<Storage, Error> {
     const MIB: u64 = 1 << 20;
     let provider = file.need("storage", "storage_provider")?;
     let bucket = file.segment("bucket_name", file.need("storage", "bucket_name")?)?;
@@ -107,7 +146,9 @@ pub(super) fn storage(file: &File<'_>) -> Result<Storage, Error> {
     let kind = provider.to_lowercase();
     let place = match kind.as_str() {
         "local" => Place::Local { base: file.need("storage", "base_path")?.into() },
-        other if other.starts_with("s3") => Place::S3(s3(file, other)?),
+        "azure_blobs" => Place::Azure(azure(file, env)?),
+        "google_storage" => Place::Google(Google { key_file: file.get("storage", "key_file").map(PathBuf::from) }),
+        other if other.starts_with("s3") || other == "ibm_storage" => Place::S3(s3(file, other)?),
         _ => {
             return Err(Error::Provider { provider: provider.to_owned() });
         }
@@ -115,13 +156,17 @@ pub(super) fn storage(file: &File<'_>) -> Result<Storage, Error> {
     let bandwidth = file.size("storage", "transfer_max_bandwidth", 50 * MIB)?;
     Ok(Storage {
         provider: provider.to_owned(),
-        bandwidth: matches!(place, Place::S3(_)).then_some(bandwidth),
+        bandwidth: (!matches!(place, Place::Local { .. })).then_some(bandwidth),
         place,
         bucket,
         prefix,
         transfers: file.count("storage", "concurrent_transfers", 1)?,
         part_transfers: file.count("storage", "multipart_max_concurrency", 4)?,
-        multipart_threshold: file.size("storage", "multi_part_upload_threshold", 20 * MIB)?,
+        // Medusa never uploads in parts to a RADOS gateway, and then expects plain tags.
+        multipart_threshold: match kind.as_str() {
+            "s3_rgw" => u64::MAX,
+            _ => file.size("storage", "multi_part_upload_threshold", 20 * MIB)?,
+        },
         part_size: file.size("storage", "multipart_chunksize", 50 * MIB)?,
         retention: Retention {
             max_age_days: file.days("max_backup_age")?.unwrap_or(0),
@@ -132,7 +177,8 @@ pub(super) fn storage(file: &File<'_>) -> Result<Storage, Error> {
 }
 
 fn s3(file: &File<'_>, kind: &str) -> Result<S3, Error> {
-    let compatible = kind == "s3_compatible";
+    let gateway = kind == "s3_rgw" && file.get("storage", "host").is_some();
+    let compatible = matches!(kind, "s3_compatible" | "ibm_storage") || gateway;
     let region = match file.get("storage", "region") {
         Some(region) if region != "default" => region.to_owned(),
         Some(_) | None => match kind.strip_prefix("s3_").filter(|_| !compatible) {
@@ -174,6 +220,40 @@ fn s3(file: &File<'_>, kind: &str) -> Result<S3, Error> {
         kms_id: file.get("storage", "kms_id").map(str::to_owned),
         sse_c_key: file.get("storage", "sse_c_key").map(str::to_owned),
     })
+}
+
+/// The account, by the key file or the environment, and its address.
+fn azure(file: &File<'_>, env: &impl Fn(&str) -> Option<String>) -> Result<Azure, Error> {
+    #[derive(Deserialize)]
+    struct Key {
+        storage_account: String,
+        key: String,
+    }
+    let (account, key) = match file.get("storage", "key_file").map(Path::new) {
+        Some(path) => {
+            let key: Key =
+                serde_json::from_str(&read(path)?).map_err(|_| Error::AzureKeyFile { path: path.to_owned() })?;
+            (key.storage_account, Some(Password(key.key)))
+        }
+        None => (env("AZURE_STORAGE_ACCOUNT").ok_or(Error::Account)?, None),
+    };
+    let port = file.parsed("storage", "port", |value| value.parse::<u16>().ok(), "a port number")?;
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    let domain = file.get("storage", "host").unwrap_or("windows.net");
+    // An address has no names below it: the account comes behind it, as emulators have it.
+    let endpoint = if domain.parse::<IpAddr>().is_ok() {
+        let scheme = if file.flag("storage", "secure", true)? { "https" } else { "http" };
+        format!("{scheme}://{domain}{port}/{account}")
+    } else {
+        format!("https://{account}.blob.core.{domain}{port}")
+    };
+    let capitalised = |class: &str| {
+        let mut letters = class.to_lowercase().chars().collect::<Vec<_>>();
+        letters.iter_mut().take(1).for_each(|first| first.make_ascii_uppercase());
+        letters.into_iter().collect()
+    };
+    let tier = file.get("storage", "storage_class").map(capitalised);
+    Ok(Azure { account, key, endpoint, tier })
 }
 
 fn credentials(file: &File<'_>) -> Result<Option<Credentials>, Error> {

@@ -135,6 +135,38 @@ fn the_key_files_profile_is_read() {
 }
 
 #[test]
+fn other_providers_are_found_where_medusa_finds_them() {
+    let files = Files::new();
+    let place = |provider: &str, change: &[(&str, &str)]| {
+        let mut ini = OPERATOR.replace("storage_provider = s3_compatible", &format!("storage_provider = {provider}"));
+        for (from, to) in change {
+            assert!(ini.contains(from), "{from}");
+            ini = ini.replace(from, to);
+        }
+        files.load(&ini, &[("AZURE_STORAGE_ACCOUNT", "acme")]).unwrap().storage.place
+    };
+    assert_eq!(place("ibm_storage", &[("port = 9000", "")]).host(), "minio.svc");
+    assert_eq!(place("s3_rgw", &[]).host(), "minio.svc:9000");
+    assert_eq!(place("s3_us_west_oregon", &[]).host(), "s3.us-west-2.amazonaws.com");
+    assert_eq!(place("google_storage", &[]).host(), "storage.googleapis.com");
+    assert_eq!(place("azure_blobs", &[]).host(), "https://acme.blob.core.minio.svc:9000");
+    assert_eq!(
+        place("azure_blobs", &[("host = minio.svc", ""), ("port = 9000", "")]).host(),
+        "https://acme.blob.core.windows.net"
+    );
+    assert_eq!(place("azure_blobs", &[("minio.svc", "127.0.0.1")]).host(), "http://127.0.0.1:9000/acme");
+    let keys = files.0.path().join("azure.json");
+    std::fs::write(&keys, r#"{"storage_account": "other", "key": "c2VjcmV0"}"#).unwrap();
+    let key_file = format!("key_file = {}", keys.display());
+    let Place::Azure(azure) = place("azure_blobs", &[("prefix = test", &key_file)]) else { panic!("not Azure") };
+    assert_eq!((azure.account.as_str(), azure.key.clone()), ("other", Some(Password("c2VjcmV0".into()))));
+    assert!(!format!("{azure:?}").contains("c2Vj"));
+    std::fs::write(&keys, "{}").unwrap();
+    let ini = OPERATOR.replace("s3_compatible", "azure_blobs").replace("prefix = test", &key_file);
+    assert!(matches!(files.load(&ini, &[]), Err(Error::AzureKeyFile { .. })));
+}
+
+#[test]
 fn what_is_missing_or_wrong_gets_one_sentence() {
     let files = Files::new();
     let sentence = |from: &str, to: &str| files.load(&OPERATOR.replace(from, to), &[]).unwrap_err().to_string();
@@ -146,9 +178,11 @@ fn what_is_missing_or_wrong_gets_one_sentence() {
     assert!(sentence("50MB/s", "50MiB").contains("a size such as 50MB"));
     assert!(sentence("prefix = test", "prefix = a/b").contains("without slashes"));
     assert_eq!(
-        sentence("s3_compatible", "azure_blobs"),
-        "storage_provider \"azure_blobs\" is not supported: use local, s3_compatible or s3"
+        sentence("s3_compatible", "swift"),
+        "storage_provider \"swift\" is not supported: use local, s3, s3_compatible, s3_rgw, ibm_storage, azure_blobs or \
+         google_storage"
     );
+    assert!(sentence("s3_compatible", "azure_blobs").starts_with("no storage account: set key_file"));
     assert!(sentence("port = 55055", "tls_cert = /c").starts_with("`tls_key` is missing in [grpc]"));
     let missing = Config::load(Path::new("/nowhere/medusa.ini"), |_| None).unwrap_err();
     assert_eq!(missing.to_string(), "cannot read /nowhere/medusa.ini");

@@ -177,11 +177,8 @@ impl<'a> Fetch<'a> {
                 Ok(()) => return Ok(wanted),
                 Err(error) => error,
             };
-            let again = match &error {
-                Error::Store(error) => error.retryable(),
-                Error::Damaged { .. } => true,
-                _ => false,
-            };
+            let again =
+                matches!(&error, Error::Damaged { .. }) || matches!(&error, Error::Store(error) if error.retryable());
             if !again || attempt == ATTEMPTS {
                 return Err(error);
             }

@@ -11,10 +11,11 @@ use stheno_rpc::medusa::{
 use stheno_rpc::sidecar::node_state;
 use tonic::{Request, Response, Status};
 
-use super::{Face, keeping_trouble, not_built, store_trouble};
+use super::{Face, keeping_trouble, store_trouble};
 use crate::catalogue::overall;
-use crate::jobs::Refusal;
+use crate::jobs::{Refusal, sentence};
 use crate::layout::BackupName;
+use crate::prepare;
 use crate::presence::{Presence, presence};
 use crate::state::{Phase, Record};
 
@@ -128,9 +129,23 @@ impl Medusa for Face {
 
     async fn prepare_restore(
         &self,
-        _: Request<PrepareRestoreRequest>,
+        request: Request<PrepareRestoreRequest>,
     ) -> Result<Response<PrepareRestoreResponse>, Status> {
-        Err(not_built("prepare a restore"))
+        let request = request.into_inner();
+        let (config, catalogue) = (&self.jobs.tools().config, self.jobs.catalogue());
+        let prepared = prepare::prepare(config, catalogue, &request.backup_name, &request.restore_key).await;
+        prepared.map_err(|error| match &error {
+            prepare::Error::Store(error) => store_trouble(error),
+            prepare::Error::Cql(error) if !error.retryable() => Status::failed_precondition(sentence(error)),
+            prepare::Error::Cql(_) | prepare::Error::Late => Status::unavailable(sentence(&error)),
+            prepare::Error::Key { .. } | prepare::Error::Name(_) => Status::invalid_argument(sentence(&error)),
+            prepare::Error::Absent { .. } => Status::not_found(sentence(&error)),
+            prepare::Error::Incomplete { .. } | prepare::Error::Topology { .. } => {
+                Status::failed_precondition(sentence(&error))
+            }
+            prepare::Error::File { .. } => Status::internal(sentence(&error)),
+        })?;
+        Ok(Response::new(PrepareRestoreResponse {}))
     }
 }
 

@@ -13,7 +13,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{Face, claimed};
-use crate::config::Place;
 use crate::jobs::{Jobs, Refusal};
 
 /// What a client may count on beside Medusa's contract.
@@ -27,10 +26,7 @@ impl Sidecar for Face {
 
     async fn capabilities(&self, _: Request<CapabilitiesRequest>) -> Result<Response<CapabilitiesResponse>, Status> {
         let config = &self.jobs.tools().config;
-        let host = match &config.storage.place {
-            Place::Local { base } => base.display().to_string(),
-            Place::S3(s3) => s3.host.clone(),
-        };
+        let host = config.storage.place.host();
         Ok(Response::new(CapabilitiesResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: config.node.to_string(),

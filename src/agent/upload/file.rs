@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
 
 use super::Sum;
@@ -83,6 +85,12 @@ pub(super) fn short(source: &Path, error: std::io::Error) -> Error {
     }
 }
 
+/// A hex md5 in base64, as Azure and Google have it.
+pub(crate) fn base64(hex: &str) -> String {
+    let byte = |at: usize| hex.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    STANDARD.encode((0..hex.len()).step_by(2).filter_map(byte).collect::<Vec<u8>>())
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -106,6 +114,7 @@ mod tests {
         std::fs::write(&file, b"abcde").unwrap();
         let plain = digest(file.clone(), 5, None).await.unwrap();
         assert_eq!(plain.tag, "ab56b4d92b40713acc5af89985d4b786");
+        assert_eq!(base64(&plain.md5), "q1a02StAcTrMWviZhdS3hg==");
         // md5(md5("abc") md5("de")) over the raw digests.
         let parted = digest(file.clone(), 5, Some(3)).await.unwrap();
         assert_eq!(parted.md5, plain.md5);

@@ -1,0 +1,158 @@
+//! Azure's store, on Azurite from npm. (Of Google's no server that can be had here takes the requests of its XML API.)
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use stheno_local::ports::Port;
+use stheno_local::process::Process;
+use stheno_local::provision::cache_folder;
+use stheno_local::run::Run;
+use stheno_rpc::medusa::{DeleteBackupRequest, GetBackupsRequest, StatusType};
+use stheno_rpc::sidecar::VerifyRequest;
+use stheno_rpc::sidecar::node_state::Phase;
+use tokio::net::TcpStream;
+
+use crate::ground::{Bucket, Sidecar, phase, rows};
+use crate::medusa;
+
+const AZURITE: &str = "azurite@3.37.0";
+/// What every emulator of Azure has.
+const ACCOUNT: &str = "devstoreaccount1";
+const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// Azurite's program, in the cache folder, installed on first use.
+fn program() -> PathBuf {
+    let home = cache_folder().unwrap().join("azurite-3.37.0");
+    std::fs::create_dir_all(&home).unwrap();
+    let lock = std::fs::File::create(home.join("lock")).unwrap();
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap();
+    let program = home.join("node_modules/.bin/azurite-blob");
+    if !program.exists() {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(&home).arg(AZURITE);
+        let output = npm.output().unwrap_or_else(|error| panic!("{npm:?}: {error}"));
+        assert!(output.status.success(), "{npm:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    program
+}
+
+/// A server, and the run folder that it lives in.
+struct Server {
+    _process: Process,
+    _run: Run,
+    port: Port,
+}
+
+impl Server {
+    async fn start(name: &str, command: impl FnOnce(&Port, &Path) -> Command) -> Self {
+        let (run, port) = (Run::temporary().unwrap(), Port::take().unwrap());
+        let mut process = run.spawn(name, command(&port, run.path())).unwrap();
+        let address = port.address();
+        let listening = async || TcpStream::connect(address).await.is_ok();
+        process.until("accepting connections", Duration::from_secs(60), listening).await.unwrap();
+        Self { _process: process, _run: run, port }
+    }
+}
+
+async fn azurite() -> Server {
+    let program = program();
+    let server = Server::start("azurite", |port, folder| {
+        let mut command = Command::new(program);
+        command.args(["--blobHost", "127.0.0.1", "--blobPort", &port.number().to_string()]);
+        command.args(["--silent", "--skipApiVersionCheck", "--location"]).arg(folder);
+        command
+    });
+    let server = server.await;
+    let create = "import sys\n\
+        from azure.storage.blob import BlobServiceClient\n\
+        from azure.core.credentials import AzureNamedKeyCredential as Key\n\
+        BlobServiceClient(sys.argv[1], credential=Key(sys.argv[2], sys.argv[3])).create_container('backups')";
+    let url = format!("http://{}/{ACCOUNT}", server.port.address());
+    medusa::python(create, &[&url, ACCOUNT, KEY]).await;
+    server
+}
+
+/// Two backups, read back, listed, restored to an empty volume, and deleted, on whatever store `place` names.
+async fn there_and_back(place: &str, table: &str) -> Sidecar {
+    let mut sidecar = Sidecar::launch(Bucket::Local, "").await;
+    sidecar.stop().await;
+    let ini = std::fs::read_to_string(&sidecar.ini).unwrap();
+    let (before, rest) = ini.split_once("storage_provider = local").unwrap();
+    let (_, after) = rest.split_once("bucket_name = backups\n").unwrap();
+    std::fs::write(&sidecar.ini, format!("{before}{place}\nbucket_name = backups\n{after}")).unwrap();
+    sidecar.start().await;
+
+    rows(table, 0, 40, 300_000).await;
+    let names = ["one", "two"].map(|name| format!("{table}-{name}"));
+    let one = sidecar.backup(&names[0], false).await;
+    assert_eq!(phase(&one), Phase::Finished, "{one:?}");
+    // On a lost volume nothing is known of the pool: the manifests are.
+    sidecar.stop().await;
+    std::fs::remove_dir_all(&sidecar.volume).unwrap();
+    std::fs::create_dir_all(&sidecar.volume).unwrap();
+    sidecar.start().await;
+    rows(table, 40, 5, 100).await;
+    let two = sidecar.backup(&names[1], false).await;
+    assert_eq!(phase(&two), Phase::Finished, "{two:?}");
+    assert!(two.files_reused * 10 > two.files_total * 7, "the pool went up again: {two:?}");
+
+    let mut client = sidecar.medusa().await;
+    let listed = client.get_backups(GetBackupsRequest {}).await.unwrap().into_inner();
+    assert_eq!(listed.overall_status(), StatusType::Success);
+    let listed: BTreeSet<&str> = listed.backups.iter().map(|backup| backup.backup_name.as_str()).collect();
+    assert_eq!(listed, names.iter().map(String::as_str).collect());
+    for name in &names {
+        let request = VerifyRequest { name: name.clone(), read: true, bandwidth: 0 };
+        let mut states = sidecar.keeper().await.verify(request).await.unwrap().into_inner();
+        let mut done = false;
+        while let Some(state) = states.message().await.unwrap() {
+            assert_eq!((state.unhashed, state.faults.as_slice()), (0, [].as_slice()));
+            done = state.done;
+        }
+        assert!(done);
+    }
+
+    let home = sidecar.run.folder("elsewhere").unwrap();
+    let yaml = format!("data_file_directories: [{}]", home.join("data").display());
+    let yaml = sidecar.run.file("elsewhere.yaml", &yaml).unwrap();
+    let ini = std::fs::read_to_string(&sidecar.ini).unwrap();
+    let other = ini.replace(sidecar.beside.yaml.to_str().unwrap(), yaml.to_str().unwrap());
+    std::fs::write(&sidecar.ini, other).unwrap();
+    let output = sidecar.restore(&[("BACKUP_NAME", &names[1]), ("RESTORE_KEY", "k")]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains(&format!("files={} ", two.files_total)), "{said}");
+    std::fs::write(&sidecar.ini, ini).unwrap();
+
+    client.delete_backup(DeleteBackupRequest { name: names[0].clone() }).await.unwrap();
+    let listed = client.get_backups(GetBackupsRequest {}).await.unwrap().into_inner();
+    assert_eq!(listed.backups.len(), 1);
+    sidecar
+}
+
+#[tokio::test]
+async fn azure_holds_backups_and_medusa_reads_them() {
+    let server = azurite().await;
+    let keys =
+        server._run.file("azure.json", &format!(r#"{{"storage_account": "{ACCOUNT}", "key": "{KEY}"}}"#)).unwrap();
+    let place = format!(
+        "storage_provider = azure_blobs\nkey_file = {}\nhost = 127.0.0.1\nport = {}\nsecure = False\n\
+         multi_part_upload_threshold = 5MB\nmultipart_chunksize = 5MB",
+        keys.display(),
+        server.port.number()
+    );
+    let sidecar = there_and_back(&place, "azure").await;
+    // Medusa knows Azure by its domain only: it is shown the emulator.
+    let program = "import sys\n\
+        from medusa.storage.azure_storage import AzureStorage\n\
+        AzureStorage._make_blob_service_url = lambda *_: sys.argv[1]\n\
+        url, ini = sys.argv[1:3]\n\
+        from medusa.medusacli import cli\n\
+        cli(['--config-file', ini, 'verify', '--backup-name', 'azure-two'])";
+    let url = format!("http://{}/{ACCOUNT}", server.port.address());
+    let said = medusa::python(program, &[&url, sidecar.ini.to_str().unwrap()]).await;
+    assert!(said.contains("Manifest validated: OK!!"), "{said}");
+}

@@ -6,6 +6,7 @@ use std::{fs, io};
 
 use nix::fcntl::FlockArg;
 
+use crate::kubelet::network;
 use crate::{remains, run};
 
 /// How the names of their folders begin.
@@ -26,8 +27,10 @@ pub enum End {
     InUse(PathBuf),
 }
 
-/// Ends every ground of this user that was left running. Blocks until their processes are gone.
+/// Ends every ground of this user that was left running, and what killed ones left. Blocks until their processes are gone.
 pub fn end_all() -> io::Result<Vec<End>> {
+    run::sweep(&run::base());
+    network::sweep();
     end_all_in(&run::base())
 }
 

@@ -10,14 +10,18 @@ compile_error!(
 
 pub mod apply;
 pub mod cassandra;
+pub mod cluster;
 pub mod control_plane;
+pub mod grounds;
 pub mod http;
 pub mod kept;
+pub mod kubelet;
 pub mod nats;
 pub mod ports;
 pub mod process;
 pub mod progress;
 pub mod provision;
+pub mod room;
 pub mod run;
 pub mod s3;
 pub mod testing;

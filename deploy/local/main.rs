@@ -1,6 +1,7 @@
 //! `stheno-local`: the ground from the command line.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to people")]
 
+mod ground;
 mod quickstart;
 
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use stheno_local::grounds;
 use stheno_local::kept::{self, End};
 use stheno_local::provision::{self, Part};
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,8 +26,25 @@ struct Cli {
 enum Command {
     /// Shows one backup: from kubectl through the log to the bucket, and back to kubectl
     Quickstart(quickstart::Options),
-    /// Ends what `quickstart --keep` left running
-    Down,
+    /// Makes a cluster with cass-operator and Cassandra that goes on in the background
+    Up(ground::UpOptions),
+    /// Ends the ground of that name; without one all that goes on in the background, also what `quickstart --keep` left
+    Down {
+        /// The ground's name
+        name: Option<String>,
+    },
+    /// Shows what runs, and how much memory it takes
+    Status {
+        /// The ground's name
+        name: Option<String>,
+    },
+    /// Prints the log of a part or of a pod's container
+    Logs(ground::LogsOptions),
+    /// Runs kubectl with a ground's kubeconfig
+    Kubectl(ground::KubectlOptions),
+    /// Holds a ground, in the process that `up` starts
+    #[command(hide = true)]
+    Hold(ground::HoldOptions),
     /// Builds parts into the cache folder (STHENO_CACHE, else stheno in the user's cache folder) and prints where they are
     Provision {
         /// Which parts; all when none is named
@@ -65,7 +84,12 @@ fn main() -> ExitCode {
 async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Quickstart(options) => quickstart::run(options).await,
-        Command::Down => down(),
+        Command::Up(options) => ground::up(options).await,
+        Command::Down { name } => down(name.as_deref()),
+        Command::Status { name } => ground::status(name.as_deref()).await,
+        Command::Logs(options) => ground::logs(&options),
+        Command::Kubectl(options) => ground::kubectl(&options).await,
+        Command::Hold(options) => ground::hold(options).await,
         Command::Provision { parts } => provision(if parts.is_empty() { &Part::ALL } else { &parts }).await,
     }
 }
@@ -78,9 +102,20 @@ async fn provision(parts: &[Part]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn down() -> anyhow::Result<()> {
+fn down(name: Option<&str>) -> anyhow::Result<()> {
+    let grounds = match name {
+        Some(name) => vec![grounds::find(name)?],
+        None => grounds::all(),
+    };
+    for ground in &grounds {
+        grounds::end(ground);
+        println!("ended the ground {}", ground.name);
+    }
+    if name.is_some() {
+        return Ok(());
+    }
     let ends = kept::end_all().context("the run folders cannot be read")?;
-    if ends.is_empty() {
+    if ends.is_empty() && grounds.is_empty() {
         println!("nothing was left running");
     }
     for end in ends {

@@ -79,7 +79,7 @@ impl Address {
 }
 
 /// An abstract socket is a lock by name that the kernel lifts with its holder, and leaves no file behind.
-fn hold(name: &str) -> io::Result<UnixListener> {
+pub(crate) fn hold(name: &str) -> io::Result<UnixListener> {
     UnixListener::bind_addr(&UnixAddr::from_abstract_name(format!("stheno-local-{name}"))?)
 }
 

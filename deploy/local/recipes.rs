@@ -82,7 +82,7 @@ const MANAGEMENT_API: Files = &[
     ("ManagementApi.java", include_str!("parts/management-api/ManagementApi.java")),
     ("build.sh", include_str!("parts/management-api/build.sh")),
     ("jvm17.options", include_str!("parts/management-api/jvm17.options")),
-    ("logback.xml", include_str!("parts/cassandra41/logback.xml")),
+    ("console-logback.xml", include_str!("parts/cassandra41/logback.xml")),
 ];
 
 impl Part {

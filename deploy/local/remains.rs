@@ -40,6 +40,25 @@ pub(crate) fn of(folder: &Path) -> Vec<Pid> {
     all().into_iter().filter(|(_, of)| of == folder).map(|(process, _)| process).collect()
 }
 
+/// SIGKILL for the processes of the run that also bear another mark; returns when none is left.
+pub(crate) fn end_marked(mark: &str, folder: &Path) {
+    let mark = [mark.as_bytes(), b"="].concat();
+    let marked = |process: &Pid| {
+        let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(&mark))
+    };
+    loop {
+        let left: Vec<Pid> = of(folder).into_iter().filter(marked).collect();
+        if left.is_empty() {
+            return;
+        }
+        for process in left {
+            let _ = kill(process, Signal::SIGKILL);
+        }
+        sleep(LOOK);
+    }
+}
+
 /// SIGTERM for each process of the run, SIGKILL for those that are there after `grace`; returns when none is, with the
 /// number of those that there were.
 pub(crate) fn end(folder: &Path, grace: Duration) -> usize {

@@ -126,7 +126,7 @@ pub(crate) fn lock(path: &Path, how: FlockArg) -> io::Result<Flock<File>> {
 }
 
 /// Ends what temporary runs left whose owner is gone (its lock went with it), and removes their folders after a while.
-fn sweep(base: &Path) {
+pub(crate) fn sweep(base: &Path) {
     let running = remains::all();
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let path = entry.path();

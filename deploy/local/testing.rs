@@ -17,6 +17,7 @@
 use std::sync::Arc;
 
 use crate::cassandra::{self, Cassandra};
+use crate::cluster::{self, Cluster};
 use crate::control_plane::{self, ControlPlane};
 use crate::nats;
 use crate::run::Run;
@@ -47,6 +48,11 @@ pub async fn control_plane() -> Result<ControlPlane, control_plane::Error> {
     let control_plane = ControlPlane::launch(Arc::new(Run::temporary()?)).await?;
     control_plane.ensure_datacenter_kind().await?;
     Ok(control_plane)
+}
+
+/// A whole cluster with cass-operator: CassandraDatacenters become real Cassandra processes.
+pub async fn cluster(options: &cluster::Options) -> Result<Cluster, cluster::Error> {
+    Cluster::launch(Arc::new(Run::temporary()?), options).await
 }
 
 /// One Cassandra node.

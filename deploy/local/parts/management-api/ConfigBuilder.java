@@ -49,7 +49,7 @@ public final class ConfigBuilder {
         Files.writeString(config.resolve("cassandra-rackdc.properties"),
             "dc=" + data.at("/datacenter-info/name").asText() + "\nrack=" + System.getenv("RACK_NAME") + "\n");
         Files.writeString(config.resolve("jvm-server.options"), String.join("\n", options) + "\n");
-        try (var logback = ConfigBuilder.class.getResourceAsStream("/logback.xml")) {
+        try (var logback = ConfigBuilder.class.getResourceAsStream("/console-logback.xml")) {
             Files.write(config.resolve("logback.xml"), logback.readAllBytes());
         }
         System.out.println("wrote the files of " + yaml.get("cluster_name").asText() + " to " + config);

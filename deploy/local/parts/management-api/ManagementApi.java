@@ -128,6 +128,8 @@ public final class ManagementApi {
             case "GET ops/auth/role":
                 return new Answer(200, cassandra.ask("roles"));
             case "POST ops/auth/role":
+                // For the test of a change that is lost while this call is answered.
+                Thread.sleep(Long.parseLong(System.getenv().getOrDefault("ROLE_DELAY_MS", "0")));
                 cassandra.ask("role", "name", call.one("username", ""), "password", call.one("password", ""),
                     "login", call.one("can_login", "false"), "superuser", call.one("is_superuser", "false"));
                 return Answer.OK;

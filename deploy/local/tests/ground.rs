@@ -1,0 +1,119 @@
+//! `up`, `status`, `logs`, `kubectl`, `down`: grounds side by side, interrupted ones, and bad input.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::{Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+fn local(temporary: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stheno-local"));
+    command.env("TMPDIR", temporary.path()).env_remove("KUBECONFIG").stdin(Stdio::null());
+    command
+}
+
+fn run(temporary: &TempDir, arguments: &[&str]) -> Output {
+    local(temporary).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What it prints, and nothing else would do.
+fn printed(temporary: &TempDir, arguments: &[&str]) -> String {
+    let output = run(temporary, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}\n{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The one sentence of a refusal.
+fn refused(temporary: &TempDir, arguments: &[&str]) -> String {
+    let output = run(temporary, arguments);
+    assert!(!output.status.success(), "{arguments:?}: {}", text(&output.stdout));
+    let said = text(&output.stderr);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said
+}
+
+/// Processes that were started for a ground below the folder.
+fn running(temporary: &TempDir) -> usize {
+    let mark = [b"STHENO_LOCAL_RUN=", temporary.path().as_os_str().as_bytes()].concat();
+    let environments =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| fs::read(entry.path().join("environ")).ok());
+    environments.filter(|one| one.split(|byte| *byte == 0).any(|variable| variable.starts_with(&mark))).count()
+}
+
+#[test]
+fn two_grounds_side_by_side() {
+    let temporary = tempfile::tempdir().unwrap();
+    assert_eq!(printed(&temporary, &["status"]), "no ground is up: `stheno-local up` makes one\n");
+    let up = |name: &str| local(&temporary).args(["up", "--name", name, "--nodes", "0", "--hurried"]).output();
+    let (first, second) = std::thread::scope(|scope| {
+        let second = scope.spawn(|| up("second").unwrap());
+        (up("first").unwrap(), second.join().unwrap())
+    });
+    for output in [&first, &second] {
+        assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
+        assert!(text(&output.stdout).contains("is up after"), "{}", text(&output.stdout));
+    }
+    let status = printed(&temporary, &["status"]);
+    assert!(status.contains("ground first\n") && status.contains("ground second\n"), "{status}");
+    assert!(status.contains("cass-operator") && status.contains("MiB"), "{status}");
+
+    printed(&temporary, &["kubectl", "--name", "first", "create", "configmap", "mine"]);
+    let maps = |name: &str| printed(&temporary, &["kubectl", "--name", name, "get", "configmaps", "-o", "name"]);
+    assert!(maps("first").contains("configmap/mine") && !maps("second").contains("configmap/mine"));
+    assert!(printed(&temporary, &["logs", "--name", "second", "cass-operator"]).contains("starting manager"));
+
+    // Bad input: a sentence each.
+    let taken = refused(&temporary, &["up", "--name", "first"]);
+    assert!(taken.contains("a ground named first is there already") && taken.contains("down first"), "{taken}");
+    let absent = refused(&temporary, &["kubectl", "get", "pods"]);
+    assert!(absent.contains("there is no ground named local"), "{absent}");
+    let nothing = refused(&temporary, &["logs", "--name", "first", "nobody"]);
+    assert!(nothing.contains("nothing of the name nobody has run in default"), "{nothing}");
+    assert!(refused(&temporary, &["up", "--name", "a/b"]).contains("is no name for a ground"));
+    assert!(refused(&temporary, &["up", "--nodes", "20", "--datacenters", "5"]).contains("MiB of memory"));
+
+    assert_eq!(printed(&temporary, &["down", "first"]), "ended the ground first\n");
+    let left = printed(&temporary, &["status"]);
+    assert!(!left.contains("ground first") && left.contains("ground second"), "{left}");
+    assert_eq!(printed(&temporary, &["down"]), "ended the ground second\n");
+    assert_eq!(running(&temporary), 0);
+}
+
+#[test]
+fn an_interrupted_or_killed_ground_leaves_nothing() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut up = local(&temporary).args(["up", "--nodes", "0"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(up.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("starting etcd")));
+    while running(&temporary) == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    kill(Pid::from_raw(up.id().cast_signed()), Signal::SIGINT).unwrap();
+    assert_eq!(up.wait().unwrap().code(), Some(130));
+    assert_eq!(running(&temporary), 0);
+
+    printed(&temporary, &["up", "--nodes", "0"]);
+    let state = temporary.path().join(format!("stheno-local-{}/grounds/local.json", nix::unistd::getuid()));
+    let state: serde_json::Value = serde_json::from_str(&fs::read_to_string(state).unwrap()).unwrap();
+    let holder = i32::try_from(state["holder"].as_i64().unwrap()).unwrap();
+    kill(Pid::from_raw(holder), Signal::SIGKILL).unwrap();
+    while fs::read(format!("/proc/{holder}/environ")).is_ok_and(|environment| !environment.is_empty()) {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(refused(&temporary, &["status", "local"]).contains("there is no ground named local"));
+    printed(&temporary, &["down"]);
+    assert_eq!(running(&temporary), 0);
+    // And the name is free.
+    printed(&temporary, &["up", "--nodes", "0"]);
+    printed(&temporary, &["down", "local"]);
+    assert_eq!(running(&temporary), 0);
+}

@@ -264,11 +264,17 @@ fn measure(log: Log, first: Skew, stop: CancellationToken) -> watch::Receiver<Sk
     let (sender, receiver) = watch::channel(first);
     let mut told = log.clock_offset();
     tokio::spawn(async move {
+        // Goes on while messages come back: one that was on its way when the clock was set tells nothing, and must not
+        // hide that it was.
+        let mut due = std::pin::pin!(due());
         loop {
             let measured = tokio::select! {
                 () = stop.cancelled() => return,
                 Ok(()) = told.changed() => Ok(Skew::of(*told.borrow_and_update())),
-                () = due() => log.measure_skew().await,
+                () = &mut due => {
+                    due.set(self::due());
+                    log.measure_skew().await
+                }
             };
             match measured {
                 Ok(skew) => {

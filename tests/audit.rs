@@ -20,5 +20,9 @@ mod nats;
 mod process;
 #[path = "support/story.rs"]
 mod story;
+#[path = "audit/tampering.rs"]
+mod tampering;
 #[path = "audit/verify.rs"]
 mod verify;
+#[path = "audit/vouch.rs"]
+mod vouch;

@@ -6,6 +6,7 @@
 pub mod archive;
 mod at;
 pub mod catalogue;
+mod cluster;
 pub mod describe;
 pub mod entry;
 mod export;
@@ -23,6 +24,7 @@ pub mod source;
 mod state;
 pub mod text;
 pub mod verify;
+pub mod vouch;
 
 pub use entry::Entry;
 pub use source::{Source, SourceArgs};

@@ -206,6 +206,22 @@ impl Source {
         }
     }
 
+    /// Which stream it is, or was when it was exported; none of messages in memory.
+    #[must_use]
+    pub fn identity(&self) -> Option<log::Identity> {
+        match self {
+            Self::Nats(log) => Some(log.identity().clone()),
+            Self::File { header, .. } => Some(log::Identity {
+                stream: header.stream.clone(),
+                stream_id: header.stream_id.clone(),
+                created: header.created,
+                cluster: header.cluster.clone(),
+                log: header.log.clone(),
+            }),
+            Self::Memory { .. } => None,
+        }
+    }
+
     /// Ends the use of the log; of a private server perhaps the last one.
     pub async fn close(self) {
         match self {

@@ -1,20 +1,19 @@
 //! `audit verify`: whether the log is whole and lawful, and if not, the exact message where it first is not.
 
+mod args;
+
+pub use args::Args;
+
 use super::archive::Trailer;
 use super::entry::Entry;
-use super::output::{self, Format, Screen};
 use super::progress::Progress;
 use super::source::{Error as SourceError, Scope, Source};
-use super::text::count;
+use super::vouch::{Vouched, Vouchers, Vouching};
+use crate::log::Identity;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
-use stheno_events::{Aggregate, DcKey, Digest, Envelope, Epoch, Fact, Time};
+use stheno_events::{Aggregate, DcKey, Digest, Envelope, Epoch, Fact, LogId, Time};
 use stheno_projections::World;
-
-/// The hash chain, gaps, times that run backwards, illegal transitions.
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Example: stheno audit verify --file monday.stheno")]
-pub struct Args {}
 
 /// What is wrong at which message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,44 +43,32 @@ pub struct Report {
     pub aggregates: usize,
     /// Events that this build does not know: whole, but not judged.
     pub unknown: u64,
+    /// What checkpoints and the witness say of it.
+    #[serde(flatten)]
+    pub vouched: Vouched,
     /// The first fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
 }
 
-impl Args {
-    /// Verifies a whole log and says what it found.
-    ///
-    /// # Errors
-    /// With the first fault, or when the log cannot be read.
-    pub async fn run(&self, source: &Source, format: Format, screen: Screen<'_>) -> anyhow::Result<()> {
-        let report = verify(source).await?;
-        match (format, &report.fault) {
-            (Format::Text, None) => {
-                let Report { messages, events, last, aggregates, unknown, .. } = &report;
-                let chains = count(aggregates, "aggregate");
-                let (messages, events) = (count(messages, "message"), count(events, "event"));
-                writeln!(screen.out, "The log is whole: {messages} up to {last} with {events} in {chains}.")?;
-                if *unknown > 0 {
-                    let unknown = count(unknown, "event");
-                    writeln!(screen.out, "{unknown} of other versions of stheno cannot be judged by this one.")?;
-                }
-            }
-            (Format::Text, Some(_)) => {}
-            (Format::Json | Format::Yaml, _) => output::value(screen.out, format, &report)?,
-        }
-        screen.out.flush()?;
-        report.fault.map_or(Ok(()), |fault| Err(anyhow::anyhow!("{fault}")))
-    }
-}
-
-/// Verifies a whole log.
+/// Verifies a whole log by itself.
 ///
 /// # Errors
 /// When the log cannot be read for a reason that lies outside it.
 pub async fn verify(source: &Source) -> Result<Report, SourceError> {
+    verify_with(source, Vouchers::default()).await
+}
+
+/// Verifies a whole log, by itself and by what vouches for it.
+///
+/// # Errors
+/// When the log cannot be read for a reason that lies outside it.
+pub async fn verify_with(source: &Source, vouchers: Vouchers) -> Result<Report, SourceError> {
     let mut reader = source.read(1, Scope::default()).await?;
-    let mut verifier = Verifier::default();
+    let mut verifier = match Verifier::new(vouchers, source.log().clone(), source.identity().as_ref()) {
+        Ok(verifier) => verifier,
+        Err(fault) => return Ok(Report { fault: Some(fault), ..Report::default() }),
+    };
     let mut progress = Progress::begin("Verifying", source).await;
     loop {
         match reader.next().await {
@@ -118,7 +105,7 @@ struct Last {
 type Clock = (u64, Time);
 
 /// Judges messages one by one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Verifier {
     report: Report,
     world: World,
@@ -128,11 +115,25 @@ pub struct Verifier {
     /// How `at` grew, as far back as writers look.
     clock: VecDeque<Clock>,
     stored: Option<Time>,
+    /// The fault may be the consequence of a change before it: of two times that contradict each other, the one of the
+    /// message that its own successor does not name was changed.
+    consequence: bool,
+    vouching: Option<Vouching>,
 }
 
 impl Verifier {
     /// How far back a writer's knowledge of the log is compared.
     const LOOKS_BACK: usize = 65_536;
+
+    /// A judge of a log that is this stream, by what vouches for it too.
+    ///
+    /// # Errors
+    /// When the witness is of another log.
+    pub fn new(vouchers: Vouchers, log: LogId, identity: Option<&Identity>) -> Result<Self, Fault> {
+        let vouching = Vouching::begin(vouchers, log, identity);
+        let vouching = vouching.map_err(|integrity| Fault { sequence: 1, what: integrity.sentence() })?;
+        Ok(Self { vouching: Some(vouching), ..Self::default() })
+    }
 
     /// Judges the next message. False when nothing that follows could change the answer.
     pub fn add(&mut self, entry: &Entry) -> bool {
@@ -148,19 +149,24 @@ impl Verifier {
         }
         self.report.last = entry.sequence;
         self.report.messages += 1;
-        match self.judge(entry) {
+        let digest = entry.digest();
+        match self.judge(entry, digest) {
             Ok(()) => {}
             Err(what) => self.found(entry.sequence, what),
         }
-        self.report.fault.is_none() || self.doubts > 0
+        if let Some(vouching) = &mut self.vouching
+            && let Err(fault) = vouching.add(entry, digest)
+        {
+            self.found(fault.sequence, fault.what);
+        }
+        self.report.fault.is_none() || self.doubts > 0 || self.consequence
     }
 
-    fn judge(&mut self, entry: &Entry) -> Result<(), String> {
+    fn judge(&mut self, entry: &Entry, digest: Digest) -> Result<(), String> {
         let Some(aggregate) = entry.aggregate() else {
             return Err(format!("its subject {} is none of this log's", entry.subject));
         };
         let envelope = entry.envelope.as_ref().map_err(ToString::to_string)?;
-        let digest = entry.digest();
         self.report.events += envelope.events.len() as u64;
         self.report.unknown +=
             envelope.events.iter().filter(|fact| matches!(fact, Fact::Unknown { .. })).count() as u64;
@@ -185,7 +191,15 @@ impl Verifier {
             let (whose, what) = told(predecessor, suspect, linked);
             self.found(whose, what);
         }
-        let broken = (!linked).then_some(before.map_or(0, |before| before.sequence));
+        if let Some(before) = before.filter(|before| before.digest == digest) {
+            return Err(format!("it is message {} once more", before.sequence));
+        }
+        // Behind a fault links break as its consequence: they tell nothing new.
+        let first = match &self.report.fault {
+            None => true,
+            Some(fault) => self.consequence && before.is_some_and(|before| before.sequence < fault.sequence),
+        };
+        let broken = (!linked && first).then_some(before.map_or(0, |before| before.sequence));
         let epoch = before.map_or(envelope.epoch, |before| before.epoch.max(envelope.epoch));
         let last = Last { sequence, digest, at: envelope.at, epoch, broken: broken.filter(|before| *before > 0) };
         self.doubts += usize::from(last.broken.is_some());
@@ -223,6 +237,7 @@ impl Verifier {
         if let Some((sequence, at)) = known.checked_sub(1).and_then(|index| self.clock.get(index))
             && envelope.at < *at
         {
+            self.consequence |= self.report.fault.is_none();
             return Err(format!(
                 "its time {} lies before {at} of message {sequence}, which its writer had seen",
                 envelope.at
@@ -272,8 +287,11 @@ impl Verifier {
             .collect();
         for (predecessor, sequence, digest) in open {
             let whole = trailer.map(|trailer| trailer.heads.values().any(|head| *head == digest));
+            let whole = whole.or_else(|| self.vouching.as_ref()?.confirms(sequence));
             let (whose, what) = match whole {
                 Some(whole) => told(predecessor, sequence, whole),
+                // A checkpoint has told which of the two it was.
+                None if self.report.fault.as_ref().is_some_and(|fault| fault.sequence == sequence) => continue,
                 None => (
                     predecessor,
                     format!(
@@ -282,6 +300,15 @@ impl Verifier {
                 ),
             };
             self.found(whose, what);
+        }
+        // What was found on the way lies before whatever the end shows.
+        if let Some(vouching) = self.vouching.take()
+            && self.report.fault.is_none()
+        {
+            match vouching.finish(self.report.last) {
+                Ok(vouched) => self.report.vouched = vouched,
+                Err(fault) => self.found(fault.sequence, fault.what),
+            }
         }
         self.report
     }

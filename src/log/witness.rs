@@ -93,15 +93,20 @@ impl Witness {
     /// Compares with what the server says of the stream, before anything is read.
     #[must_use]
     pub fn judge(&self, facts: &Facts) -> Integrity {
-        let identity = &facts.identity;
+        self.judge_stream(&facts.identity, facts.last_sequence)
+    }
+
+    /// Compares with which stream it is, and the sequence of its last message (0: none).
+    #[must_use]
+    pub fn judge_stream(&self, identity: &super::Identity, last_sequence: u64) -> Integrity {
         if identity.cluster != self.cluster {
             Integrity::OtherCluster
         } else if (&identity.stream, &identity.stream_id, identity.created)
             != (&self.stream, &self.stream_id, self.created)
         {
-            if facts.last_sequence == 0 { Integrity::Empty } else { Integrity::Recreated }
-        } else if facts.last_sequence < self.last_sequence {
-            Integrity::Backwards { witnessed: self.last_sequence, last: facts.last_sequence }
+            if last_sequence == 0 { Integrity::Empty } else { Integrity::Recreated }
+        } else if last_sequence < self.last_sequence {
+            Integrity::Backwards { witnessed: self.last_sequence, last: last_sequence }
         } else {
             Integrity::Ok
         }
@@ -126,7 +131,11 @@ impl Witness {
         fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
-    fn parse(data: &BTreeMap<String, String>) -> Result<Self, Error> {
+    /// Reads the data of the ConfigMap.
+    ///
+    /// # Errors
+    /// When a field is missing or cannot be read.
+    pub fn parse(data: &BTreeMap<String, String>) -> Result<Self, Error> {
         fn field<T: std::str::FromStr>(data: &BTreeMap<String, String>, key: &'static str) -> Result<T, Error> {
             data.get(key).and_then(|text| text.parse().ok()).ok_or(Error::Malformed { field: key })
         }

@@ -305,7 +305,12 @@ async fn due() {
 
 fn signer(path: &Path) -> Result<Signer, Error> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::KeyFile { path: path.to_owned(), source })?;
-    Ok(Signer::from_hex(&text)?)
+    let signer = Signer::from_hex(&text)?;
+    tracing::info!(
+        public_key = signer.public_hex(),
+        "checkpoints are signed: `stheno audit verify --key` wants this key"
+    );
+    Ok(signer)
 }
 
 async fn kube_config(settings: &Settings) -> Result<Config, Error> {

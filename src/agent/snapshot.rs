@@ -1,19 +1,17 @@
-//! Snapshots: taken and cleared through the management API or nodetool, found and read on the data volume.
+//! Snapshots: taken and cleared through the management API, Jolokia or nodetool, found and read on the data volume.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::{SNAPSHOT_LIMIT, Snapshots};
 
-/// Not in a backup: Medusa leaves this keyspace out.
-pub const EXCLUDED: &str = "system_traces";
-/// Files that Cassandra adds to a snapshot, and that Medusa leaves out.
-const NEVER: [&str; 2] = ["manifest.json", "schema.cql"];
+mod jolokia;
+mod volume;
+
+pub use volume::{EXCLUDED, Extent, Identity, SnapshotFile, Table, extent, scan};
+
 /// How much of a refusal is repeated to the user, in bytes.
 const EXCERPT: usize = 400;
 
@@ -32,8 +30,18 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// The management API does not answer.
-    #[error("the management API does not answer at {url}")]
+    /// Jolokia says no.
+    #[error("Jolokia cannot {action} snapshot {tag}: {answer}")]
+    Jolokia {
+        /// take or clear.
+        action: &'static str,
+        /// Tag.
+        tag: String,
+        /// What it said.
+        answer: String,
+    },
+    /// The management API or Jolokia does not answer.
+    #[error("nothing answers at {url}, where snapshots are taken: is cassandra_url in [kubernetes] right?")]
     Unreachable {
         /// Where.
         url: String,
@@ -103,6 +111,7 @@ impl Error {
         match self {
             Self::Unreachable { .. }
             | Self::Refused { .. }
+            | Self::Jolokia { .. }
             | Self::Nodetool { .. }
             | Self::Late { .. }
             | Self::Scan { .. } => true,
@@ -121,6 +130,13 @@ pub enum Service {
         /// The snapshots resource.
         url: String,
     },
+    /// Jolokia.
+    Jolokia {
+        /// For plain HTTP.
+        client: reqwest::Client,
+        /// Where it listens.
+        url: String,
+    },
     /// nodetool.
     Nodetool {
         /// Program.
@@ -137,11 +153,11 @@ impl Service {
             Snapshots::Nodetool { program, arguments } => {
                 Ok(Self::Nodetool { program: program.clone(), arguments: arguments.clone() })
             }
+            Snapshots::Jolokia { url } => {
+                Ok(Self::Jolokia { client: patient().build().map_err(Error::Identity)?, url: url.clone() })
+            }
             Snapshots::Management { url, identity } => {
-                let mut client = reqwest::Client::builder()
-                    .connect_timeout(Duration::from_secs(10))
-                    .timeout(SNAPSHOT_LIMIT)
-                    .no_proxy();
+                let mut client = patient();
                 if let Some((certificate, key)) = identity {
                     let read =
                         |path: &PathBuf| fs::read(path).map_err(|source| Error::Read { path: path.clone(), source });
@@ -164,6 +180,7 @@ impl Service {
                 let asked = client.post(url).json(&serde_json::json!({ "snapshot_name": tag }));
                 answered("take", tag, url, asked).await
             }
+            Self::Jolokia { client, url } => jolokia::take(client, url, tag).await,
             Self::Nodetool { program, arguments } => {
                 nodetool("take", tag, program, arguments, &["snapshot", "-t", tag]).await
             }
@@ -177,11 +194,16 @@ impl Service {
                 let asked = client.delete(url).query(&[("snapshotNames", tag)]);
                 answered("clear", tag, url, asked).await
             }
+            Self::Jolokia { client, url } => jolokia::clear(client, url, tag).await,
             Self::Nodetool { program, arguments } => {
                 nodetool("clear", tag, program, arguments, &["clearsnapshot", "-t", tag]).await
             }
         }
     }
+}
+
+fn patient() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).timeout(SNAPSHOT_LIMIT).no_proxy()
 }
 
 async fn answered(action: &'static str, tag: &str, url: &str, asked: reqwest::RequestBuilder) -> Result<(), Error> {
@@ -224,153 +246,9 @@ fn excerpt(text: &str) -> String {
     line[..end].to_owned()
 }
 
-/// One table of a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
-    /// Keyspace.
-    pub keyspace: String,
-    /// Table directory: `<table>-<id>`.
-    pub table: String,
-    /// Its files, by name.
-    pub files: Vec<SnapshotFile>,
-}
-
-/// One file of a snapshot: a hard link to an SSTable's component.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnapshotFile {
-    /// On the volume.
-    pub path: PathBuf,
-    /// Below the snapshot: the file, with a secondary index's directory before it.
-    pub name: String,
-    /// Who it is.
-    pub identity: Identity,
-}
-
-/// What tells a file from any other without reading it: SSTables are never written to in place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// Inode.
-    pub inode: u64,
-    /// Last modification, nanoseconds since the Unix epoch.
-    pub modified_ns: i128,
-    /// Bytes.
-    pub size: u64,
-}
-
-/// How much a snapshot holds: tells a whole one from one that was half cleared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Extent {
-    /// Files.
-    pub files: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-/// The extent of what was found.
-pub fn extent(tables: &[Table]) -> Extent {
-    let mut extent = Extent::default();
-    for file in tables.iter().flat_map(|table| &table.files) {
-        extent.files += 1;
-        extent.bytes += file.identity.size;
-    }
-    extent
-}
-
-/// Finds a snapshot below the data directory, tables and files in order. Empty when there is none.
-pub async fn scan(data: &Path, tag: &str) -> Result<Vec<Table>, Error> {
-    let (data, tag) = (data.to_owned(), tag.to_owned());
-    let path = data.clone();
-    let scanned = tokio::task::spawn_blocking(move || find(&data, &tag)).await;
-    scanned.unwrap_or_else(|error| Err(Error::Scan { path, source: std::io::Error::other(error) }))
-}
-
-fn find(data: &Path, tag: &str) -> Result<Vec<Table>, Error> {
-    let mut tables = Vec::new();
-    for (keyspace, keyspace_dir) in directories(data)? {
-        if keyspace == EXCLUDED {
-            continue;
-        }
-        for (table, table_dir) in directories(&keyspace_dir)? {
-            let snapshot = table_dir.join("snapshots").join(tag);
-            if !snapshot.is_dir() {
-                continue;
-            }
-            let mut files = Vec::new();
-            collect(&snapshot, "", &mut files)?;
-            files.sort_by(|a, b| a.name.cmp(&b.name));
-            tables.push(Table { keyspace: keyspace.clone(), table, files });
-        }
-    }
-    Ok(tables)
-}
-
-fn directories(of: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
-    let failed = |source| Error::Scan { path: of.to_owned(), source };
-    let mut found = Vec::new();
-    for entry in fs::read_dir(of).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if let Some(name) = path.file_name().and_then(|name| name.to_str())
-            && path.is_dir()
-        {
-            found.push((name.to_owned(), path));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-fn collect(dir: &Path, below: &str, files: &mut Vec<SnapshotFile>) -> Result<(), Error> {
-    let failed = |source| Error::Scan { path: dir.to_owned(), source };
-    for entry in fs::read_dir(dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let path = entry.path();
-        let meta = fs::metadata(&path).map_err(failed)?;
-        if meta.is_dir() {
-            collect(&path, &format!("{below}{name}/"), files)?;
-        } else if !NEVER.contains(&name.as_str()) {
-            let modified_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-            let identity = Identity { inode: meta.ino(), modified_ns, size: meta.len() };
-            files.push(SnapshotFile { path, name: format!("{below}{name}"), identity });
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn write(dir: &Path, file: &str, content: &str) {
-        let path = dir.join(file);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_snapshot_is_found_by_table() {
-        let dir = tempfile::tempdir().unwrap();
-        for (file, content) in [
-            ("ks/t-1/snapshots/medusa-a/nb-1-big-Data.db", "12345"),
-            ("ks/t-1/snapshots/medusa-a/.idx/nb-1-big-Data.db", "1"),
-            ("ks/t-1/snapshots/medusa-a/manifest.json", "{}"),
-            ("ks/t-1/snapshots/medusa-a/schema.cql", ""),
-            ("ks/t-1/snapshots/medusa-b/nb-2-big-Data.db", "1"),
-            ("ks/t-1/nb-1-big-Data.db", "12345"),
-            ("ks/empty-2/snapshots/medusa-a/manifest.json", "{}"),
-            ("system_traces/x-3/snapshots/medusa-a/nb-1-big-Data.db", "1"),
-            ("stray-file", ""),
-        ] {
-            write(dir.path(), file, content);
-        }
-        let tables = scan(dir.path(), "medusa-a").await.unwrap();
-        let names: Vec<(&str, Vec<&str>)> =
-            tables.iter().map(|t| (t.table.as_str(), t.files.iter().map(|f| f.name.as_str()).collect())).collect();
-        assert_eq!(names, [("empty-2", vec![]), ("t-1", vec![".idx/nb-1-big-Data.db", "nb-1-big-Data.db"])]);
-        assert_eq!(extent(&tables), Extent { files: 2, bytes: 6 });
-        assert_eq!(scan(dir.path(), "medusa-none").await.unwrap(), []);
-        assert!(matches!(scan(&dir.path().join("no"), "x").await, Err(Error::Scan { .. })));
-    }
 
     #[tokio::test]
     async fn nodetools_refusal_is_repeated() {

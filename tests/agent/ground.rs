@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use stheno_local::cassandra::Cassandra;
 use stheno_local::ports::Port;
@@ -37,7 +36,12 @@ pub(crate) async fn cassandra() -> &'static Cassandra {
 
 /// Makes a table with an index, if need be, and writes `count` rows of it from `from` on; each brings `bytes` of noise.
 pub(crate) async fn rows(table: &str, from: i32, count: i32, bytes: usize) {
-    let cql = session().await;
+    rows_on(cassandra().await, table, from, count, bytes).await;
+}
+
+/// The same on a node of its own.
+pub(crate) async fn rows_on(node: &Cassandra, table: &str, from: i32, count: i32, bytes: usize) {
+    let cql = SessionBuilder::new().known_node_addr(node.cql()).build().await.unwrap();
     for statement in [
         "CREATE KEYSPACE IF NOT EXISTS shop WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1}"
             .to_owned(),
@@ -51,10 +55,6 @@ pub(crate) async fn rows(table: &str, from: i32, count: i32, bytes: usize) {
         let noise: Vec<u8> = (0..bytes).map(|_| rand::random()).collect();
         cql.execute_unpaged(&insert, (id, format!("c{}", id % 5), noise)).await.unwrap();
     }
-}
-
-async fn session() -> Session {
-    SessionBuilder::new().known_node_addr(cassandra().await.cql()).build().await.unwrap()
 }
 
 /// A limit of bandwidth with which a full backup of the node, as it is now, takes at least `seconds`.

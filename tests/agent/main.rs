@@ -13,6 +13,7 @@ mod clouds;
 mod contents;
 mod encrypted;
 mod ground;
+mod jolokia;
 mod keeping;
 mod medusa;
 mod purge;

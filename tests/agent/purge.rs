@@ -12,7 +12,7 @@ use stheno_rpc::sidecar::node_state::Phase;
 use stheno_rpc::sidecar::{PlanPurgeRequest, PurgePlan};
 use tonic::{Code, Status};
 
-use crate::ground::{Bucket, ELSEWHERE, Sidecar, cassandra, files, phase, rows, slow, unpack};
+use crate::ground::{Bucket, ELSEWHERE, Sidecar, files, phase, rows_on, unpack};
 use crate::medusa;
 
 const NO_GRACE: &str = "backup_grace_period_in_days = 0";
@@ -225,14 +225,16 @@ async fn the_last_good_backup_is_never_purged() {
 /// Hazard c, second half: a purge beside a running backup takes nothing that it uses, and not the backup it began after.
 #[tokio::test]
 async fn a_purge_beside_a_running_backup_takes_nothing_of_it() {
-    let mut sidecar = Sidecar::launch(Bucket::s3().await, "").await;
-    rows("beside", 0, 40, 200).await;
+    // A node of its own: what goes up is what is written here.
+    let node = stheno_local::testing::cassandra().await.unwrap();
+    let mut sidecar = Sidecar::launch_beside(&node, Bucket::s3().await, "", "").await;
+    rows_on(&node, "beside", 0, 40, 200).await;
     assert_eq!(phase(&sidecar.backup("beside-one", false).await), Phase::Finished);
     sidecar.stop().await;
-    let storage = format!("{NO_GRACE}\nmax_backup_count = 1\n{}", slow(8).await);
+    let storage = format!("{NO_GRACE}\nmax_backup_count = 1\ntransfer_max_bandwidth = 100KB/s");
     sidecar.configure(&storage, "").await;
     sidecar.start().await;
-    rows("beside", 40, 40, 20_000).await;
+    rows_on(&node, "beside", 40, 40, 50_000).await;
     let claim = sidecar.claim();
     sidecar.begin(&claim, "beside-two", false).await.unwrap();
     sidecar.states(&claim, "beside-two", |state| phase(state) == Phase::Uploading && state.files_done > 5).await;
@@ -249,7 +251,7 @@ async fn a_purge_beside_a_running_backup_takes_nothing_of_it() {
     // Now nobody uses the pool.
     purge(&sidecar).await.unwrap();
     medusa::cli(&sidecar.ini, &["verify", "--backup-name", "beside-two", "--enable-md5-checks"]).await;
-    let node = cassandra().await.ip().to_string();
+    let node = node.ip().to_string();
     let used = sidecar.manifest("", "beside-two", &node).len();
     assert_eq!(sidecar.keys().iter().filter(|key| key.starts_with(&format!("{node}/data/"))).count(), used);
 }

@@ -58,7 +58,12 @@ pub enum Snapshots {
         /// Certificate and key, when it wants them.
         identity: Option<(PathBuf, PathBuf)>,
     },
-    /// nodetool.
+    /// JMX over HTTP: Jolokia's agent in Cassandra's process.
+    Jolokia {
+        /// Its address.
+        url: String,
+    },
+    /// nodetool, which speaks JMX.
     Nodetool {
         /// Program.
         program: String,
@@ -110,6 +115,10 @@ pub(super) fn snapshots(
             (Some(_) | None, _) => url.to_owned(),
         };
         return Ok(Snapshots::Management { url, identity });
+    }
+    // As Medusa: in Kubernetes without the management API the address is Jolokia's.
+    if kubernetes && let Some(url) = file.get("kubernetes", "cassandra_url").filter(|url| *url != "None") {
+        return Ok(Snapshots::Jolokia { url: url.to_owned() });
     }
     let text = |key: &str| file.get("cassandra", key).map(str::to_owned);
     let flags = text("nodetool_flags").unwrap_or_else(|| "-Dcom.sun.jndi.rmiURLParsing=legacy".to_owned());

@@ -120,6 +120,20 @@ fn a_certificate_of_the_management_api_means_https() {
 }
 
 #[test]
+fn without_the_management_api_the_address_is_jolokias() {
+    let with = |from: &str, to: &str| {
+        let ini = OPERATOR.replace("use_mgmt_api = 1", "use_mgmt_api = 0").replace(from, to);
+        Files::new().load(&ini, &[]).unwrap().snapshots
+    };
+    let Snapshots::Jolokia { url } = with("", "") else { panic!("not Jolokia") };
+    assert_eq!(url, "http://127.0.0.1:8080/api/v0/ops/node/snapshots");
+    assert!(matches!(
+        with("cassandra_url = http://127.0.0.1:8080/api/v0/ops/node/snapshots", ""),
+        Snapshots::Nodetool { .. }
+    ));
+}
+
+#[test]
 fn the_key_files_profile_is_read() {
     let files = Files::new();
     let keys = files.0.path().join("credentials");

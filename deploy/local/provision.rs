@@ -98,13 +98,26 @@ pub async fn ensure(parts: &[Part]) -> Result<Parts, Error> {
 pub async fn ensure_in(cache: &Path, parts: &[Part]) -> Result<Parts, Error> {
     let mut paths = BTreeMap::new();
     for &part in parts {
-        let path = match (part, toolchain::on_path("kubectl")) {
-            (Part::Kubectl, Some(kubectl)) => kubectl,
-            _ => one(cache, &part.recipe()).await?,
+        let path = match installed(part) {
+            Some(program) => program,
+            None => one(cache, &part.recipe()).await?,
         };
         paths.insert(part, path);
     }
     Ok(Parts(paths))
+}
+
+/// A program that is there already: of the folder KUBEBUILDER_ASSETS, where tests of controllers expect them, or kubectl on
+/// PATH.
+fn installed(part: Part) -> Option<PathBuf> {
+    if !matches!(part, Part::Etcd | Part::ApiServer | Part::Kubectl) {
+        return None;
+    }
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty());
+    let asset = assets.map(|folder| Path::new(&folder).join(part.recipe().file));
+    asset
+        .filter(|file| toolchain::is_executable(file))
+        .or_else(|| toolchain::on_path("kubectl").filter(|_| part == Part::Kubectl))
 }
 
 /// `STHENO_CACHE`, else `stheno` in the user's cache folder.

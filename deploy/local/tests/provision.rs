@@ -143,3 +143,14 @@ fn without_a_network_the_builder_is_heard() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("the cache folder cannot be used") && said.contains("STHENO_CACHE"), "{said}");
 }
+
+#[test]
+fn assets_that_are_there_are_used() {
+    let cache = tempfile::tempdir().unwrap();
+    let assets = false_go("exit 0");
+    let etcd = assets.path().join("etcd");
+    fs::rename(assets.path().join("go"), &etcd).unwrap();
+    let output = provision(&cache, "etcd").env("KUBEBUILDER_ASSETS", assets.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), etcd.display().to_string(), "{}", said(&output));
+    assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0);
+}

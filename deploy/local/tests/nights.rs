@@ -42,7 +42,7 @@ async fn night_three_nodes_in_two_racks() {
     assert_eq!(names, ["test-dc1-r1-sts-0", "test-dc1-r1-sts-1", "test-dc1-r2-sts-0"]);
     let addresses = datacenter.addresses().await;
 
-    // T1: Stopped and progress Ready for seconds, with every pod running.
+    // T1: Stopped and progress Ready, with every pod running; how long depends on how long three drains take.
     datacenter.stop().await;
     let (began, mut deceived) = (Instant::now(), Duration::ZERO);
     datacenter
@@ -55,7 +55,7 @@ async fn night_three_nodes_in_two_racks() {
             condition(&now, "Stopped") == "True" && settled(&now) && pods == 0
         })
         .await;
-    assert!(deceived > Duration::from_secs(3), "Stopped and Ready with pods only for {deceived:?}: T1 has changed");
+    assert!(deceived > Duration::ZERO, "never Stopped and Ready with all pods running: T1 has changed");
     // T5: the status keeps the old addresses.
     let known = datacenter.now().await.data["status"]["nodeStatuses"].to_string();
     assert!(addresses.iter().all(|address| known.contains(address)), "{known}");

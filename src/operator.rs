@@ -10,6 +10,7 @@ mod reading;
 mod silence;
 mod snapshots;
 mod start;
+mod turn;
 mod witness;
 
 pub use start::{Error, Settings, run};
@@ -23,6 +24,7 @@ use crate::publish::Publisher;
 use crate::runtime;
 use acceptance::Acceptance;
 use appends::{Appends, Ended, Refusal};
+use futures::FutureExt as _;
 use health::Health;
 use metrics::Metrics;
 use obstacles::Obstacle;
@@ -35,10 +37,9 @@ use stheno_events::{DcKey, Event, Fact, operator};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use turn::turn;
 use witness::{Keeper, Written};
 
-/// What is ready at once is taken in one turn, up to this much.
-const TURN: usize = 512;
 /// The longest sleep: wall clocks can be set, and time that passed while the machine slept is not counted by timers.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// After a term that ended without our will, before standing again.
@@ -110,10 +111,20 @@ impl Operator {
                     Some(held) => self.engine.lease(held && self.ending.is_none()),
                     None => self.fail("the election"),
                 },
-                item = follow(&mut self.follow) => self.read(item),
+                item = follow(&mut self.follow) => {
+                    turn(self, item, Self::read, |this| this.follow.as_mut()?.next().now_or_never());
+                }
                 ended = self.appends.next() => self.appended(ended),
-                report = self.runner.next() => self.reported(report),
-                sight = sights(&mut self.watches) => self.sighted(sight),
+                // A hundred nodes that end together are few messages, and one look at what follows from them.
+                report = self.runner.next() => {
+                    turn(self, report, Self::reported, |this| this.runner.next().now_or_never());
+                }
+                sight = sights(&mut self.watches) => {
+                    turn(self, sight, Self::sighted, |this| match &mut this.watches {
+                        Watches::Running(sights) => sights.try_recv().ok().map(Some),
+                        Watches::Waiting(_) | Watches::Ended => None,
+                    });
+                }
                 published = self.published.recv() => match published {
                     Some((key, event)) => self.engine.published(&key, event),
                     None => self.fail("publishing"),
@@ -287,23 +298,16 @@ impl Operator {
         }
     }
 
-    /// Takes what the watches show, as much as is there.
-    fn sighted(&mut self, mut sight: Option<Sight>) {
-        for _ in 0..TURN {
-            let Some(seen) = sight else {
-                self.watches = Watches::Ended;
-                return self.fail("watching the API server");
-            };
-            if self.engine.leads() {
-                self.publisher.sighted(self.engine.world(), &seen);
-            }
-            seen.apply(&mut self.engine);
-            let Watches::Running(sights) = &mut self.watches else { return };
-            match sights.try_recv() {
-                Ok(more) => sight = Some(more),
-                Err(_) => return,
-            }
+    /// Takes what the watches show.
+    fn sighted(&mut self, sight: Option<Sight>) {
+        let Some(seen) = sight else {
+            self.watches = Watches::Ended;
+            return self.fail("watching the API server");
+        };
+        if self.engine.leads() {
+            self.publisher.sighted(self.engine.world(), &seen);
         }
+        seen.apply(&mut self.engine);
     }
 
     fn witnessed(&mut self, written: Written) {

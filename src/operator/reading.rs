@@ -1,47 +1,39 @@
 //! What the log delivers: folded, compared with what was witnessed, shown.
 
-use super::{Operator, TURN, Watches, witness};
+use super::{Operator, Watches, witness};
 use crate::log::{Integrity, Item, Stored, follow};
-use futures::FutureExt as _;
 use stheno_decide::engine::Role;
 use stheno_events::{Aggregate, Digest};
 
 impl Operator {
-    /// Takes what the log delivers, as much as is there.
-    pub(super) fn read(&mut self, mut item: Option<Result<Item, follow::Error>>) {
-        for _ in 0..TURN {
-            match item {
-                Some(Ok(Item::Message(message))) => self.delivered(&message),
-                Some(Ok(Item::Foreign(foreign))) => {
-                    tracing::warn!(sequence = foreign.sequence, subject = foreign.subject, "a message is none of ours");
-                }
-                Some(Ok(Item::CaughtUp(sequence))) => {
-                    tracing::info!(sequence, "the log was read");
-                    self.engine.caught_up();
-                    if let Some(missed) = self.expected.take() {
-                        // It lies in what was read, and no message of ours is there.
-                        let integrity = Integrity::Rewritten { sequence: missed.last_sequence };
-                        self.distrust(witness::fault(integrity));
-                    }
-                    self.health.caught_up();
-                    let frozen = self.engine.world().datacenters.iter().find(|(_, dc)| dc.frozen.is_some());
-                    if let Some(key) = frozen.map(|(key, _)| key.clone()) {
-                        self.frozen(&key);
-                    }
-                    self.frozen_whole();
-                    self.watch();
-                }
-                Some(Err(error)) => {
-                    self.follow = None;
-                    return self.distrust(error.to_string());
-                }
-                None => {
-                    self.follow = None;
-                    return;
-                }
+    /// Takes what the log delivers.
+    pub(super) fn read(&mut self, item: Option<Result<Item, follow::Error>>) {
+        match item {
+            Some(Ok(Item::Message(message))) => self.delivered(&message),
+            Some(Ok(Item::Foreign(foreign))) => {
+                tracing::warn!(sequence = foreign.sequence, subject = foreign.subject, "a message is none of ours");
             }
-            let Some(more) = self.follow.as_mut().and_then(|follow| follow.next().now_or_never()) else { return };
-            item = more;
+            Some(Ok(Item::CaughtUp(sequence))) => {
+                tracing::info!(sequence, "the log was read");
+                self.engine.caught_up();
+                if let Some(missed) = self.expected.take() {
+                    // It lies in what was read, and no message of ours is there.
+                    let integrity = Integrity::Rewritten { sequence: missed.last_sequence };
+                    self.distrust(witness::fault(integrity));
+                }
+                self.health.caught_up();
+                let frozen = self.engine.world().datacenters.iter().find(|(_, dc)| dc.frozen.is_some());
+                if let Some(key) = frozen.map(|(key, _)| key.clone()) {
+                    self.frozen(&key);
+                }
+                self.frozen_whole();
+                self.watch();
+            }
+            Some(Err(error)) => {
+                self.follow = None;
+                self.distrust(error.to_string());
+            }
+            None => self.follow = None,
         }
     }
 

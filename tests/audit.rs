@@ -26,3 +26,5 @@ mod tampering;
 mod verify;
 #[path = "audit/vouch.rs"]
 mod vouch;
+#[path = "audit/why.rs"]
+mod why;

@@ -8,6 +8,7 @@ mod at;
 pub mod catalogue;
 mod cluster;
 pub mod describe;
+mod diff;
 pub mod entry;
 mod export;
 pub(crate) mod log;
@@ -25,6 +26,7 @@ mod state;
 pub mod text;
 pub mod verify;
 pub mod vouch;
+mod why;
 
 pub use entry::Entry;
 pub use source::{Source, SourceArgs};
@@ -53,8 +55,12 @@ enum Verb {
     Log(log::Args),
     /// An object's life: every event that is about it, and the state after each.
     Show(show::Args),
+    /// The causal chain of a job in at most 15 lines: who asked, each answer, what it waits for now, what to do next.
+    Why(why::Args),
     /// The projected objects as they stood at a point: YAML, or a table where a kind is named.
     At(at::Args),
+    /// What changed between two points, object by object.
+    Diff(diff::Args),
     /// The hash chain, gaps, times that run backwards, illegal transitions.
     Verify(verify::Args),
     /// Writes the whole log to a file that every verb reads with --file.
@@ -94,7 +100,9 @@ impl Command {
         match &self.verb {
             Verb::Log(args) => args.run(source, format, now, screen).await,
             Verb::Show(args) => args.run(source, format, screen).await,
+            Verb::Why(args) => args.run(source, format, screen).await,
             Verb::At(args) => args.run(source, self.output, now, screen).await,
+            Verb::Diff(args) => args.run(source, format, now, screen).await,
             Verb::Verify(args) => args.run(source, format, screen).await,
             Verb::Export(args) => args.run(source, format, now, screen).await,
         }

@@ -114,3 +114,22 @@ async fn a_moment_lies_behind_the_messages_at_it() {
     let before = (*time - chrono::TimeDelta::milliseconds(1)).to_rfc3339();
     assert_eq!(audit(&source, &["at", &before, "jobs"]).await.unwrap(), "No objects.\n");
 }
+
+#[tokio::test]
+async fn what_changed_between_two_points() {
+    let source = two_backups().source();
+    let diff = async |arguments: &[&str]| audit(&source, &[&["diff"], arguments].concat()).await;
+    let mut all = String::new();
+    for points in [["2", "3"], ["4", "5"], ["7", "10"], ["10", "17"], ["17", "17"]] {
+        all.push_str(&format!("$ stheno audit diff {}\n{}\n", points.join(" "), diff(&points).await.unwrap()));
+    }
+    assert_snapshot!("differences", all);
+    assert_eq!(
+        diff(&["5", "2"]).await.unwrap_err(),
+        "the first point (message 5) lies behind the second (message 2): name the earlier one first"
+    );
+    let json = diff(&["4", "5", "-o", "json"]).await.unwrap();
+    let differences: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(differences[0]["change"], "changed");
+    assert_eq!(diff(&["1", "17", "-n", "dev"]).await.unwrap(), "0 objects changed between message 1 and message 17.\n");
+}

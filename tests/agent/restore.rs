@@ -98,6 +98,9 @@ async fn what_medusa_wrote_comes_back() {
     assert_eq!(files(&home.join(".stheno-restore")).len(), 2, "more than the lock and the stage is left");
 }
 
+/// A backup, more of the environment, and what the sentence says.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
 /// Hazards l and m, and whatever else is wrong: an error, and the node is as it was.
 #[tokio::test]
 async fn what_cannot_be_restored_leaves_the_node_alone() {
@@ -146,7 +149,7 @@ async fn what_cannot_be_restored_leaves_the_node_alone() {
         format!(r#"{{"in_place": true, "host_map": {{"{pod}": {{"source": [{sources}], "seed": false}}}}}}"#)
     };
     let (two, elsewhere) = (mapping(ELSEWHERE, r#""a", "b""#), mapping(ELSEWHERE, r#""other""#));
-    let cases: [(&str, &[(&str, &str)], &str); 14] = [
+    let cases: [Case<'_>; 14] = [
         ("nobody", &[], "has no backup nobody in the bucket: nothing was touched"),
         ("unfinished", &[], "never finished backup unfinished: nothing was touched"),
         ("outside", &[], "nothing was touched"),

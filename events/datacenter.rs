@@ -38,6 +38,6 @@ pub struct Incarnation {
 pub struct Overtaken {
     /// The pod whose sidecar says so.
     pub pod: PodName,
-    /// The highest term that it has served: it refuses lower ones.
+    /// The highest term that it has served: it refuses lower ones. One behind [`Epoch::LAST`] is no term.
     pub epoch: Epoch,
 }

@@ -76,6 +76,11 @@ text_id! {
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
+impl Epoch {
+    /// No term comes near it. A number behind it is none of ours: nothing may be counted up from it.
+    pub const LAST: Self = Self(u64::MAX >> 1);
+}
+
 impl std::fmt::Display for Epoch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)

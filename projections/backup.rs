@@ -161,7 +161,8 @@ impl Operation {
             not_found: false,
             error: "started by another program".into(),
         };
-        let started = adopted.started.unwrap_or(at);
+        // Deadlines count from here: a start that lies ahead would hold the datacenter until then.
+        let started = adopted.started.map_or(at, |started| started.min(at));
         let states = (adopted.in_progress.iter().map(|pod| (pod, doubt(at))))
             .chain(adopted.finished_pods.iter().map(|pod| {
                 (

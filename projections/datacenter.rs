@@ -77,6 +77,17 @@ pub enum Object {
     },
 }
 
+impl Backup {
+    /// Whether this is its object.
+    #[must_use]
+    pub fn is(&self, object: &Uid) -> bool {
+        match &self.object {
+            Object::Ours { uid } | Object::Foreign { uid } => uid == object,
+            Object::Wanted => false,
+        }
+    }
+}
+
 impl Datacenter {
     /// Whether any operation has not ended: only then pods are recorded.
     #[must_use]
@@ -188,11 +199,7 @@ impl Datacenter {
                 self.forget(&gone.uid);
             }
             ObjectKind::MedusaBackup => {
-                let same = |backup: &Arc<Backup>| match &backup.object {
-                    Object::Ours { uid } | Object::Foreign { uid } => *uid == gone.uid,
-                    Object::Wanted => false,
-                };
-                if self.backups.get(&gone.name).is_some_and(same) {
+                if self.backups.get(&gone.name).is_some_and(|backup| backup.is(&gone.uid)) {
                     self.backups.remove(&gone.name);
                     touched.push(Touched::Backup(gone.name.clone()));
                 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use stheno_events::datacenter::Event as DcEvent;
 use stheno_events::envelope::DecodeError;
-use stheno_events::{Aggregate, DcKey, Digest, Envelope, Event, Fact, LogId, Time, Uid};
+use stheno_events::{Aggregate, DcKey, Digest, Envelope, Epoch, Event, Fact, LogId, Time, Uid};
 
 /// The last message of an aggregate: what the next one must name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -103,7 +103,9 @@ impl World {
                         for fact in &envelope.events {
                             match fact {
                                 Fact::Known(event) => {
-                                    if let Event::Datacenter(DcEvent::Overtaken(e)) = event {
+                                    if let Event::Datacenter(DcEvent::Overtaken(e)) = event
+                                        && e.epoch <= Epoch::LAST
+                                    {
                                         self.operator.overtaken = self.operator.overtaken.max(Some(e.epoch));
                                     }
                                     datacenter.apply(event, envelope.at, &mut touched);

@@ -108,6 +108,8 @@ struct Room {
     seen: BTreeMap<Place, Observation>,
     /// The sights that were not found to be no news yet.
     fresh: BTreeSet<Place>,
+    /// Who has a name now, of the kinds that the log knows by name.
+    names: BTreeMap<(ObjectKind, Arc<str>), Uid>,
     /// The newest sight of each pod: recorded only while an operation needs it.
     pods: BTreeMap<PodName, stheno_events::observed::Pod>,
     /// Outcomes of effects.
@@ -135,6 +137,8 @@ pub struct Engine {
     caught_up: bool,
     /// Kinds whose first complete list was seen.
     listed: BTreeSet<ObjectKind>,
+    /// The namespaces that were listed, once; all when none.
+    scope: Option<BTreeSet<Arc<str>>>,
     /// Why nothing may be appended or started: clock, durability, integrity.
     blocked: Option<Arc<str>>,
     rooms: BTreeMap<DcKey, Room>,
@@ -157,6 +161,8 @@ pub struct Engine {
     ahead: Option<(Time, u64)>,
     /// The time that the last poll decided by.
     now: Option<Time>,
+    /// How far it was ahead of the wall clock.
+    before_wall: chrono::TimeDelta,
     effects: BTreeMap<EffectKey, Running>,
     commands: Vec<Command>,
 }
@@ -176,6 +182,7 @@ impl Engine {
             elected: false,
             caught_up: false,
             listed: BTreeSet::new(),
+            scope: Some(BTreeSet::new()),
             blocked: None,
             rooms: BTreeMap::new(),
             homes: BTreeMap::new(),
@@ -186,6 +193,7 @@ impl Engine {
             steady: None,
             ahead: None,
             now: None,
+            before_wall: chrono::TimeDelta::zero(),
             operator_in_flight: None,
             operator_behind: 0,
             effects: BTreeMap::new(),
@@ -231,6 +239,7 @@ impl Engine {
         envelope: Result<&Envelope, &DecodeError>,
     ) {
         let backwards = self.world.operator.api_backwards.is_some();
+        let blind = !self.world.operator.unobservable.is_empty();
         let touched = self.world.apply(Message { sequence, aggregate, digest, envelope });
         let id = envelope.ok().map(|envelope| &envelope.id);
         match aggregate {
@@ -238,6 +247,10 @@ impl Engine {
                 let own = self.operator_in_flight.take_if(|sent| Some(&sent.id) == id).is_some();
                 self.new_term(own);
                 self.settle_notices(backwards);
+                if blind && self.world.operator.unobservable.is_empty() {
+                    // What was recorded meanwhile was not decided about.
+                    self.rooms.values_mut().for_each(|room| room.dirty = true);
+                }
             }
             Aggregate::Datacenter(key) => {
                 if let Ok(envelope) = envelope {
@@ -344,11 +357,19 @@ impl Engine {
     }
 
     /// How long after the last poll that moment is, by the time of decisions: the wall clock may be far from it.
-    /// A moment that has passed and still stands waits for something to happen.
+    /// A moment that has passed and still stands waits for something to happen, and no other one waits for it.
     #[must_use]
     pub fn wake_in(&self) -> Option<std::time::Duration> {
-        let left = self.wake()? - self.now?;
-        left.to_std().ok().filter(|left| !left.is_zero())
+        self.acting()?;
+        let now = self.now?;
+        let next = self.rooms.values().filter_map(|room| room.wake).filter(|wake| *wake > now).min()?;
+        (next - now).to_std().ok()
+    }
+
+    /// The time that the last poll decided by.
+    #[must_use]
+    pub const fn now(&self) -> Option<Time> {
+        self.now
     }
 
     /// Whether this process leads this term.

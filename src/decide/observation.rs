@@ -7,7 +7,6 @@ use stheno_events::observed::{
 use stheno_events::{DcKey, Uid};
 use stheno_events::{Event, observed};
 use stheno_projections::Datacenter;
-use stheno_projections::datacenter::Object;
 
 /// The newest sight of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,10 +89,7 @@ impl Observation {
                 }
             },
             Self::Backup(seen) => {
-                let known = dc.backups.get(&seen.meta.name).is_some_and(|backup| match &backup.object {
-                    Object::Ours { uid } | Object::Foreign { uid } => *uid == seen.meta.uid,
-                    Object::Wanted => false,
-                });
+                let known = dc.backups.get(&seen.meta.name).is_some_and(|backup| backup.is(&seen.meta.uid));
                 if known { Vec::new() } else { vec![seen.clone().into()] }
             }
             Self::Datacenter(seen) => match &dc.object {
@@ -143,10 +139,7 @@ fn knows(dc: &Datacenter, gone: &Gone) -> bool {
     dc.malformed.contains_key(&gone.uid)
         || match gone.kind {
             ObjectKind::MedusaBackupJob => dc.operations.get(&gone.uid).is_some_and(|operation| !operation.gone),
-            ObjectKind::MedusaBackup => dc.backups.get(&gone.name).is_some_and(|backup| match &backup.object {
-                Object::Ours { uid } | Object::Foreign { uid } => *uid == gone.uid,
-                Object::Wanted => false,
-            }),
+            ObjectKind::MedusaBackup => dc.backups.get(&gone.name).is_some_and(|backup| backup.is(&gone.uid)),
             ObjectKind::CassandraDatacenter => dc.object.as_ref().is_some_and(|object| object.meta.uid == gone.uid),
             ObjectKind::Pod => dc.pods.values().any(|pod| pod.meta.uid == gone.uid),
         }

@@ -18,13 +18,24 @@ impl Engine {
             Some(_) | None => wall,
         };
         self.steady = Some((steady, boot_ms));
-        if let Some(at) = self.world.at.filter(|at| self.ahead.is_none_or(|(ahead, _)| *at > ahead)) {
+        // Only what lies behind its time that went on meanwhile is news: messages come back later than they are written.
+        if let Some(at) = self.world.at.filter(|at| self.ahead.is_none_or(|(ahead, since)| *at > ahead + passed(since)))
+        {
             self.ahead = Some((at, boot_ms));
         }
         let ahead = self.ahead.map(|(at, since)| at + passed(since));
         let now = ahead.map_or(steady, |ahead| ahead.max(steady));
-        self.now = Some(now);
+        (self.now, self.before_wall) = (Some(now), now - wall);
         Clock { wall, now, boot_ms }
+    }
+}
+
+impl Engine {
+    /// What an effect read from the wall clock, by the time of decisions: where that does not follow the wall clock, a node
+    /// that was heard of just now must not count as silent, nor one that is silent as heard of.
+    pub(super) fn by_our_time(&self, wall: Time) -> Time {
+        let time = wall + self.before_wall;
+        self.now.map_or(time, |now| time.min(now))
     }
 }
 

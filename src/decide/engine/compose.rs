@@ -42,7 +42,7 @@ impl Engine {
         let due: Vec<DcKey> = self
             .rooms
             .iter()
-            .filter(|(_, room)| room.in_flight.is_none())
+            .filter(|(key, room)| room.in_flight.is_none() && self.in_scope(key))
             .filter(|(_, room)| room.dirty || room.wake.is_some_and(|wake| wake <= clock.now))
             .map(|(key, _)| key.clone())
             .collect();
@@ -250,15 +250,22 @@ fn next_progress(room: &Room, dc: &Datacenter) -> Option<Time> {
     room.progress.keys().filter_map(|job| progress_at(dc, job)).min()
 }
 
-/// Folds every decision that follows. Returns the process that decided, if one did.
+/// Folds every decision that follows, as far as the message has room: what is left follows from the state again. Returns
+/// the process that decided, if one did.
 fn decisions(draft: &mut Draft, context: Context<'_>) -> Option<Process> {
     let mut process = None;
     for _ in 0..ROUNDS {
         let events = decide(&draft.state, context);
-        if events.is_empty() {
+        // Another datacenter of the name: it ends what ran on the former one in one breath.
+        let whole = matches!(events.first(), Some(Event::Datacenter(_)));
+        if events.is_empty() || (draft.full() && !whole) {
             break;
         }
         for event in events {
+            // Decisions about operations stand one by one, in their order.
+            if draft.full() && !whole {
+                break;
+            }
             process = Some(match &event {
                 Event::Backup(_) => Process::Backup,
                 Event::Datacenter(_) => Process::Datacenter,

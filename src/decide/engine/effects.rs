@@ -72,7 +72,8 @@ impl Engine {
     }
 
     pub(super) fn reconcile_effects(&mut self, clock: Clock) {
-        let Some(epoch) = self.effecting() else { return };
+        let Some(epoch) = self.acting() else { return };
+        let effecting = self.effecting().is_some();
         let ending = matches!(self.role, super::Role::Leading { ending: true, .. });
         let dcs: BTreeSet<DcKey> = self.effects.values().map(|running| running.dc.clone()).collect();
         for key in dcs {
@@ -85,6 +86,8 @@ impl Engine {
                 let Some(running) = self.effects.get_mut(&effect_key) else { continue };
                 let wanted = wanted.remove(&effect_key);
                 match (&running.state, wanted) {
+                    // Nothing may be started yet; whether it is too late is judged then.
+                    (State::Claimed { .. }, Some(_)) if !effecting && !ending => {}
                     (State::Claimed { sent_ms }, Some(effect)) => {
                         let fresh =
                             sent_ms.is_some_and(|sent| clock.boot_ms.saturating_sub(sent) <= policy::START_WITHIN_MS);

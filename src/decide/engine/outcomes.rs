@@ -12,6 +12,12 @@ impl Engine {
         if !self.effects.get(key).is_some_and(Running::runs) {
             return;
         }
+        let mut events = events;
+        for event in &mut events {
+            if let Event::Backup(backup::Event::NodeUnanswered(unanswered)) = event {
+                unanswered.heard = unanswered.heard.map(|wall| self.by_our_time(wall));
+            }
+        }
         let room = self.rooms.entry(dc.clone()).or_default();
         room.dirty = true;
         for mut event in events {

@@ -3,7 +3,7 @@
 //! What is kept is bounded by what is there and what the log knows: of an object that is gone only that, and only until
 //! the log says so. Who comes to lead, or reads what a former leader wrote late, compares once more.
 
-use super::{Command, Engine, compose};
+use super::{Command, Engine, Place, Room, compose};
 use crate::Observation;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,6 +19,9 @@ impl Engine {
     /// A sight of an object in a namespace. `home` is the datacenter for kinds that do not name it themselves (pods).
     pub fn observe(&mut self, namespace: &Arc<str>, home: Option<DcKey>, observation: Observation) {
         let uid = observation.uid().clone();
+        if let Some((former, gone)) = self.misread(namespace, &observation) {
+            self.conclude(former, gone);
+        }
         self.withheld.retain(|gone| gone.1.uid != uid);
         let leads = self.leads();
         let recorded = self.recorded_home(&observation);
@@ -34,6 +37,10 @@ impl Engine {
             Observation::Gone(gone) => {
                 self.homes.remove(&uid);
                 room.pods.retain(|_, pod| pod.meta.uid != uid);
+                let name = (gone.kind, gone.name.clone());
+                if room.names.get(&name) == Some(&uid) {
+                    room.names.remove(&name);
+                }
                 if gone.kind != ObjectKind::Pod {
                     let place = (gone.kind, uid);
                     let gone = Observation::Gone(gone);
@@ -50,6 +57,9 @@ impl Engine {
             | Observation::Datacenter(_)
             | Observation::Malformed(_) => {
                 let place = (observation.kind(), uid.clone());
+                if let Some(former) = supplanted(room, &observation) {
+                    self.homes.remove(&former.1);
+                }
                 room.fresh.insert(place.clone());
                 room.seen.insert(place, observation);
                 self.homes.entry(uid).or_insert(home);
@@ -71,8 +81,30 @@ impl Engine {
         found.map(|(key, _)| key.clone())
     }
 
+    /// Where an object was that could not be read, and can be now: what it said of its datacenter then is worth nothing.
+    fn misread(&self, namespace: &Arc<str>, now: &Observation) -> Option<(DcKey, Gone)> {
+        let (kind, uid) = (now.kind(), now.uid());
+        let former = self.homes.get(uid)?;
+        if now.home(namespace).is_none_or(|home| home == *former) {
+            return None;
+        }
+        let dc = self.world.datacenter(former);
+        let seen = self.rooms.get(former).and_then(|room| room.seen.get(&(kind, uid.clone())));
+        let unread =
+            matches!(seen, Some(Observation::Malformed(_))) || dc.is_some_and(|dc| dc.malformed.contains_key(uid));
+        let recorded = dc.is_some_and(|dc| dc.operation(uid).is_some() || dc.backups.values().any(|it| it.is(uid)));
+        let gone = Gone { kind, uid: uid.clone(), name: compose::name(now), inferred: true };
+        (unread && !recorded).then(|| (former.clone(), gone))
+    }
+
     /// A complete list of a kind: what is known in `namespaces` (all, when none) and not in it is gone.
     pub fn listed(&mut self, kind: ObjectKind, namespaces: Option<&BTreeSet<Arc<str>>>, present: &BTreeSet<Uid>) {
+        match (namespaces, &mut self.scope) {
+            (None, scope) => *scope = None,
+            // A list that is repeated may be of one namespace only.
+            (Some(names), Some(scope)) => scope.extend(names.iter().cloned()),
+            (Some(_), None) => {}
+        }
         let in_scope = |key: &DcKey| namespaces.is_none_or(|scope| scope.contains(&key.namespace));
         let mut gone: Vec<(DcKey, Uid, Arc<str>)> = Vec::new();
         for (key, dc) in self.world.datacenters.iter().filter(|(key, _)| in_scope(key)) {
@@ -96,6 +128,11 @@ impl Engine {
         }
         self.listed.insert(kind);
         self.cannot_see.remove(&kind);
+    }
+
+    /// Whether anything is seen of this datacenter. Of another one nothing is recorded, decided or concluded.
+    pub(super) fn in_scope(&self, key: &DcKey) -> bool {
+        self.scope.as_ref().is_none_or(|scope| scope.contains(&key.namespace))
     }
 
     fn conclude(&mut self, key: DcKey, gone: Gone) {
@@ -221,7 +258,9 @@ impl Engine {
                     }
                 }
                 Fact::Known(Event::Observed(observed::Event::Gone(gone))) if gone.kind != ObjectKind::Pod => {
-                    self.homes.remove(&gone.uid);
+                    if self.homes.get(&gone.uid) == Some(key) {
+                        self.homes.remove(&gone.uid);
+                    }
                     // The log says so.
                     let place = (gone.kind, gone.uid.clone());
                     if let Some(room) = self.rooms.get_mut(key)
@@ -235,6 +274,22 @@ impl Engine {
             }
         }
     }
+}
+
+/// The object that had the name before, where the log knows the kind by name: it is there no more, since another one has
+/// the name, and to compare both sights with the log would write each over the other without end.
+fn supplanted(room: &mut Room, now: &Observation) -> Option<Place> {
+    match now {
+        Observation::Datacenter(_) | Observation::Backup(_) => {}
+        Observation::BackupJob(..) | Observation::Pod(_) | Observation::Malformed(_) | Observation::Gone(_) => {
+            return None;
+        }
+    }
+    let (kind, uid) = (now.kind(), now.uid().clone());
+    let former = room.names.insert((kind, compose::name(now)), uid.clone()).filter(|former| *former != uid)?;
+    let place = (kind, former);
+    room.fresh.remove(&place);
+    room.seen.remove(&place).map(|_| place)
 }
 
 fn went_back(event: &Event) -> bool {

@@ -407,6 +407,24 @@ fn an_adopted_start_is_followed_and_never_commanded() {
     assert!(effects.iter().all(|effect| effect.foreign && matches!(effect.key.call, Call::Resume(_))));
 }
 
+/// A status that a person or a wrong clock wrote must not hold the datacenter until a time that never comes.
+#[test]
+fn an_adopted_start_that_lies_ahead_ends_all_the_same() {
+    let mut scenario = Scenario::ready();
+    scenario.and(observed::Adopted {
+        kind: observed::ObjectKind::MedusaBackupJob,
+        uid: "job-1".into(),
+        started: Some(at(1_000_000_000)),
+        finished: None,
+        in_progress: Vec::new(),
+        finished_pods: Vec::new(),
+        failed_pods: Vec::new(),
+    });
+    assert!(scenario.then().is_empty());
+    assert!(!scenario.when(601).then().is_empty(), "it recorded no pod, and is over");
+    assert!(!scenario.dc.busy());
+}
+
 #[test]
 fn an_adopted_end_is_the_end() {
     let adopted = observed::Adopted {

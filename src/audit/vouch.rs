@@ -101,7 +101,8 @@ pub struct Vouched {
 }
 
 /// The last message of each aggregate: its sequence and digest.
-type Heads = BTreeMap<Aggregate, (u64, Digest)>;
+type Heads = BTreeMap<Aggregate, Head>;
+type Head = (u64, Digest);
 
 /// Compares a log with what vouches for it, message by message.
 #[derive(Clone)]
@@ -110,7 +111,7 @@ pub(super) struct Vouching {
     log: LogId,
     heads: Heads,
     /// What each of the last messages replaced: heads as they were can be told from it.
-    replaced: VecDeque<(u64, Aggregate, Option<(u64, Digest)>)>,
+    replaced: VecDeque<(u64, Aggregate, Option<Head>)>,
     vouched: Vouched,
 }
 
@@ -118,9 +119,9 @@ impl Vouching {
     /// Begins. A witness of another log is found out at once.
     pub(super) fn begin(vouchers: Vouchers, log: LogId, identity: Option<&Identity>) -> Result<Self, Integrity> {
         if let (Some(witness), Some(identity)) = (&vouchers.witness, identity) {
-            match witness.judge_stream(identity, witness.last_sequence) {
-                Integrity::Ok => {}
-                other => return Err(other),
+            let judged = witness.judge_stream(identity, witness.last_sequence);
+            if judged != Integrity::Ok {
+                return Err(judged);
             }
         }
         let vouched = Vouched { signed: vouchers.key.is_some(), ..Vouched::default() };
@@ -142,10 +143,11 @@ impl Vouching {
         }
         if let Some(witness) = self.vouchers.witness.as_ref().filter(|witness| witness.last_sequence == entry.sequence)
         {
-            match witness.judge_root(&self.root(&self.heads)) {
-                Integrity::Ok => self.vouched.witnessed = entry.sequence,
-                other => return Err(Fault { sequence: entry.sequence, what: other.sentence() }),
+            let judged = witness.judge_root(&self.root(&self.heads));
+            if judged != Integrity::Ok {
+                return Err(Fault { sequence: entry.sequence, what: judged.sentence() });
             }
+            self.vouched.witnessed = entry.sequence;
         }
         Ok(())
     }

@@ -44,6 +44,8 @@ use witness::{Keeper, Written};
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// After a term that ended without our will, before standing again.
 const STAND_AGAIN: Duration = Duration::from_secs(4);
+/// The log may be away for this long, a restart of its server for one, before the Lease goes to whom it may not be away for.
+const LOG_AWAY: Duration = Duration::from_secs(30);
 /// How long the end may take: claims in flight, calls that are out, what is to be published.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -74,6 +76,8 @@ struct Operator {
     expected: Option<Witness>,
     link: watch::Receiver<Link>,
     skew: watch::Receiver<Skew>,
+    /// Since when the log is away.
+    away: Option<Instant>,
     obstacles: BTreeMap<Obstacle, Arc<str>>,
     /// When the engine was last asked.
     polled: Instant,
@@ -236,14 +240,16 @@ impl Operator {
         self.health.lead(leader);
         self.unled();
         // Last: what is under way was told to stop before another process may take over.
-        self.candidate.may_stand(self.engine.fit());
+        let reached = self.away.is_none_or(|since| since.elapsed() < LOG_AWAY);
+        self.candidate.may_stand(self.engine.fit() && reached);
         self.health.speak(self.candidate.holds() || self.candidate.vacant());
     }
 
     /// When to wake though nothing happens.
     fn wake(&self) -> Instant {
         let due = self.polled + self.engine.wake_in().unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
-        self.ending.map_or(due, |end| end.min(due))
+        let lost = self.away.map(|since| since + LOG_AWAY).filter(|at| *at > self.polled);
+        [self.ending, lost].into_iter().flatten().fold(due, Instant::min)
     }
 
     fn woken(&mut self) {

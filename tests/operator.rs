@@ -12,6 +12,8 @@
 
 #[path = "operator/ground.rs"]
 mod ground;
+#[path = "support/proxy.rs"]
+mod proxy;
 #[path = "support/sidecar.rs"]
 mod sidecar;
 

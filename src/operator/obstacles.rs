@@ -5,6 +5,7 @@ use crate::log::{Durability, Skew};
 use chrono::TimeDelta;
 use stheno_crds::condition;
 use stheno_events::DcKey;
+use tokio::time::Instant;
 
 /// What stands in the way of doing anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +73,7 @@ impl Operator {
     pub(super) fn health_of_log(&mut self) {
         let up = self.link.borrow_and_update().up;
         self.metrics.connected.set(i64::from(up));
+        self.away = if up { None } else { self.away.or_else(|| Some(Instant::now())) };
         if up {
             self.health.set(health::LOG_CONNECTED, true, "Connected", "The NATS server answers.");
         } else {

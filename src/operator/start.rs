@@ -247,6 +247,7 @@ async fn assemble(
         watches,
         expected,
         link: log.link(),
+        away: None,
         skew: measure(log.clone(), judged.skew, stop.clone()),
         obstacles,
         polled: tokio::time::Instant::now(),

@@ -1,6 +1,7 @@
 //! Two operators on one log, one of them suspended: the former leader does nothing when it wakes.
 
 use crate::ground::{Ground, until};
+use crate::proxy::Proxy;
 use nix::sys::signal::Signal;
 use std::time::Duration;
 use stheno_rpc::sidecar::node_state::Phase;
@@ -46,4 +47,29 @@ async fn a_suspended_leader_is_succeeded_and_does_nothing_when_it_wakes() {
     // A graceful end hands over at once.
     assert_eq!(second.stop().await, Some(0));
     first.leads().await;
+}
+
+/// The leader alone has lost the log: nothing can be written by it, and the Lease is worth more to the other one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_has_lost_the_log_gives_the_lease_to_one_that_reaches_it() {
+    let mut ground = Ground::new("apart").await;
+    ground.datacenter("dc1", 1, true).await;
+    let proxy = Proxy::to(ground.nats.address()).await;
+    let url = proxy.url();
+    let mut first = ground.start(|command| command.args(["--nats-url", &url]));
+    first.leads().await;
+    let mut second = ground.operator();
+    second.says(|status, text| status == 200 && text.starts_with("following")).await;
+    proxy.cut();
+    drop(proxy);
+    first.says(|status, text| status == 503 && text.starts_with("LogConnected")).await;
+    tokio::time::sleep(Duration::from_secs(32)).await;
+    second.leads().await;
+    ground.list("nightly");
+    ground.job("nightly").await;
+    until("it is backed up", || ground.nodes.iter().all(|node| node.sidecar.count("Watch") == 1)).await;
+    for node in &ground.nodes {
+        node.sidecar.phase(Phase::Finished);
+    }
+    ground.finished("nightly").await;
 }

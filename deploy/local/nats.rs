@@ -175,6 +175,8 @@ impl Server {
 #[derive(Debug)]
 pub struct Cluster {
     servers: [Server; 3],
+    /// Held as long as the servers: a killed one finds its own again.
+    _routes: [Port; 3],
 }
 
 impl Cluster {
@@ -198,7 +200,7 @@ impl Cluster {
         for server in &mut servers {
             server.ready().await?;
         }
-        Ok(Self { servers })
+        Ok(Self { servers, _routes: routes })
     }
 
     /// The servers. Index with what [`Cluster::leader_of`] says.

@@ -37,13 +37,9 @@ impl Drop for SmallDisk {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_and_nothing_is_lost() {
-    let disk = match SmallDisk::mount("16m") {
-        Ok(disk) => disk,
-        Err(error) => {
-            println!("NOT RUN: a full disk needs the right to mount a small tmpfs ({error})");
-            return;
-        }
-    };
+    // A test that is left out would look green.
+    let disk =
+        SmallDisk::mount("16m").expect("the right to mount a small tmpfs: root, or `unshare -rm` around the tests");
     let mut ground = Ground::new("full-disk").await;
     ground.datacenter("dc1", 1, true).await;
     let parts = provision::ensure(&[Part::NatsServer]).await.unwrap();

@@ -141,7 +141,7 @@ async fn after_a_stock_sidecar_was_asked() {
 /// Every claim of a backup, before and after its call. A start that a stock sidecar was never sent is lost after ten
 /// minutes, by design: of its claims those are left out.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes half an hour: cargo nightly"]
+#[ignore = "takes five minutes: cargo nightly"]
 async fn night_every_claim() {
     let mut runs = 0;
     for (moment, ours) in [(Moment::Claimed, true), (Moment::Called, true), (Moment::Called, false)] {

@@ -235,7 +235,7 @@ impl Ground {
     /// The job, once it is as wanted.
     pub async fn job_once(&self, name: &str, wanted: impl Fn(&MedusaBackupJob) -> bool) -> MedusaBackupJob {
         let jobs = self.jobs();
-        let deadline = Instant::now() + Duration::from_secs(180);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             // The API server may be starting.
             let job = jobs.get(name).await.ok();

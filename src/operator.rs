@@ -3,6 +3,7 @@
 
 mod acceptance;
 mod appends;
+mod clocks;
 mod health;
 mod metrics;
 mod obstacles;

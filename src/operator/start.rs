@@ -8,11 +8,11 @@ use super::obstacles::Obstacle;
 use super::silence::Silence;
 use super::snapshots::{self, Photographer};
 use super::witness::{self, Keeper};
-use super::{Operator, Watches};
+use super::{Operator, Watches, clocks};
 use crate::effects::Runner;
 use crate::lease::{self, Candidate};
 use crate::log::checkpoint::Signer;
-use crate::log::{Endpoint, Log, Patience, Skew};
+use crate::log::{Endpoint, Log, Patience};
 use crate::{http, log, observe, publish, runtime};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
@@ -25,15 +25,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use stheno_decide::engine::{Engine, Identity};
 use stheno_events::Uid;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Name of the Lease, in the operator's namespace.
 const LEASE: &str = "stheno-operator";
-/// The clocks are compared this often,
-const SKEW_EVERY: Duration = Duration::from_secs(60);
-/// and when the wall clock moved beside the machine's, which is looked at this often.
-const JUMP_EVERY: Duration = Duration::from_secs(5);
 /// One request at the start.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// What is still to be written to the API server at the end.
@@ -248,7 +244,7 @@ async fn assemble(
         expected,
         link: log.link(),
         away: None,
-        skew: measure(log.clone(), judged.skew, stop.clone()),
+        skew: clocks::measure(log.clone(), judged.skew, stop.clone()),
         obstacles,
         polled: tokio::time::Instant::now(),
         shutdown,
@@ -258,50 +254,6 @@ async fn assemble(
         log,
     };
     Ok((operator, ends))
-}
-
-/// Compares the clocks now and then, and whenever an own message has come back; the start has done it once.
-fn measure(log: Log, first: Skew, stop: CancellationToken) -> watch::Receiver<Skew> {
-    let (sender, receiver) = watch::channel(first);
-    let mut told = log.clock_offset();
-    tokio::spawn(async move {
-        // Goes on while messages come back: one that was on its way when the clock was set tells nothing, and must not
-        // hide that it was.
-        let mut due = std::pin::pin!(due());
-        loop {
-            let measured = tokio::select! {
-                () = stop.cancelled() => return,
-                Ok(()) = told.changed() => Ok(Skew::of(*told.borrow_and_update())),
-                () = &mut due => {
-                    due.set(self::due());
-                    log.measure_skew().await
-                }
-            };
-            match measured {
-                Ok(skew) => {
-                    sender.send_if_modified(|shown| std::mem::replace(shown, skew) != skew);
-                }
-                // What is wrong with the log is said elsewhere.
-                Err(error) => tracing::debug!(%error, "the clocks cannot be compared now"),
-            }
-        }
-    });
-    receiver
-}
-
-/// Ends when the clocks are to be compared: it is time, or the wall clock was set.
-async fn due() {
-    let (wall, boot) = (runtime::wall(), runtime::boot_ms());
-    loop {
-        tokio::time::sleep(JUMP_EVERY).await;
-        let passed = i64::try_from(runtime::boot_ms().saturating_sub(boot)).unwrap_or(i64::MAX);
-        let moved = (runtime::wall() - wall).num_milliseconds().saturating_sub(passed).saturating_abs();
-        if passed >= SKEW_EVERY.as_millis().try_into().unwrap_or(i64::MAX)
-            || moved > log::clock::WARN.num_milliseconds()
-        {
-            return;
-        }
-    }
 }
 
 fn signer(path: &Path) -> Result<Signer, Error> {

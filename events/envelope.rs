@@ -15,8 +15,10 @@ pub struct Envelope {
     /// Identity of the message (UUIDv7).
     pub id: EventId,
     /// The `now` that was given to the decision: never earlier than that of the message before it.
+    #[serde(deserialize_with = "crate::text::time")]
     pub at: Time,
     /// The writer's wall clock.
+    #[serde(deserialize_with = "crate::text::time")]
     pub wall: Time,
     /// The stream sequence up to which the writer had folded the log when it decided.
     pub seen: u64,

@@ -2,6 +2,7 @@
 
 use crate::{DcKey, Digest};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// A short id of the Kubernetes cluster whose log this is, from the UID of namespace kube-system.
@@ -138,7 +139,7 @@ impl Aggregate {
         let process = Process::ALL.into_iter().find(|p| p.token() == process);
         let aggregate = match (first, second) {
             ("_", "_") => Self::Operator,
-            ("_loc", digest) => Self::Location(unescape(digest).ok_or_else(foreign)?),
+            ("_loc", digest) => Self::Location(unescape(digest).ok_or_else(foreign)?.into_owned()),
             (namespace, dc) => Self::Datacenter(DcKey::new(
                 unescape(namespace).ok_or_else(foreign)?,
                 unescape(dc).ok_or_else(foreign)?,
@@ -189,16 +190,16 @@ pub fn escape(text: &str) -> String {
 
 /// The inverse of [`escape`]; `None` for a token that it never writes.
 #[must_use]
-pub fn unescape(token: &str) -> Option<String> {
+pub fn unescape(token: &str) -> Option<Cow<'_, str>> {
     if token == "~" {
-        return Some(String::new());
+        return Some(Cow::Borrowed(""));
     }
     if token.is_empty() {
         return None;
     }
     if token.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
         // Almost every name.
-        return Some(token.to_owned());
+        return Some(Cow::Borrowed(token));
     }
     let mut bytes = Vec::with_capacity(token.len());
     let mut rest = token.bytes();
@@ -215,5 +216,5 @@ pub fn unescape(token: &str) -> Option<String> {
     }
     let text = String::from_utf8(bytes).ok()?;
     // One text, one token: a token that would be written otherwise is foreign.
-    (escape(&text) == token).then_some(text)
+    (escape(&text) == token).then_some(Cow::Owned(text))
 }

@@ -19,6 +19,8 @@ use stheno::log::{Credentials, Endpoint, Item, Log, Outcome, Patience, Settings}
 use stheno_events::{
     Aggregate, DcKey, Digest, Envelope, Epoch, EventId, LAYOUT, PodName, Process, Time, Uid, backup, to_millis,
 };
+use stheno_projections::World;
+use stheno_projections::world::Message;
 use tokio_util::sync::CancellationToken;
 
 const AGGREGATES: u64 = 64;
@@ -99,7 +101,7 @@ async fn main() {
         theirs.push(replay_raw(&raw).await);
         ours.push(replay_ours(&log).await);
     }
-    report("replay and decode, from the first message", size, &ours, &theirs);
+    report("replay and fold, from the first message", size, &ours, &theirs);
 
     let mut last = 0;
     for at_once in [1, AT_ONCE] {
@@ -224,12 +226,17 @@ async fn facts_raw(
 async fn replay_ours(log: &Log) -> f64 {
     let begun = Instant::now();
     let mut reader = log.follow(1, CancellationToken::new());
-    let mut events = 0;
+    let (mut world, mut events) = (World::default(), 0);
     loop {
         match reader.next().await.unwrap().unwrap() {
-            Item::Message(stored) => events += stored.envelope.unwrap().events.len(),
+            Item::Message(stored) => {
+                let digest = Digest::of(&stored.payload);
+                let (sequence, aggregate) = (stored.sequence, &stored.aggregate);
+                world.apply(Message { sequence, aggregate, digest, envelope: stored.envelope.as_ref() });
+                events += stored.envelope.unwrap().events.len();
+            }
             Item::CaughtUp(last) => {
-                assert_eq!(events as u64, 2 * last);
+                assert_eq!((events as u64, world.position, world.unreadable), (2 * last, last, 0));
                 return rate(last, begun);
             }
             Item::Foreign(foreign) => panic!("{foreign:?}"),

@@ -4,6 +4,7 @@ mod agent;
 mod crds;
 mod operator;
 mod restore;
+mod schedule;
 
 use crate::runtime::{self, LogFormat};
 use crate::{audit, tail};
@@ -56,6 +57,8 @@ enum Command {
     Restore(restore::Args),
     /// Prints the custom resource definitions
     Crds(crds::Args),
+    /// Cron expressions: when a schedule would start something
+    Schedule(schedule::Args),
     /// The event stream: history and what comes, one event a line
     Events(Box<tail::Command>),
     /// The audit replay tool: what happened, from the log on NATS or an exported file
@@ -67,7 +70,7 @@ impl Command {
     const fn usual_logs(&self) -> &'static str {
         match self {
             Self::Operator(_) | Self::Agent(_) | Self::Restore(_) => "info,async_nats=warn,kube_client=off",
-            Self::Crds(_) | Self::Events(_) | Self::Audit(_) => "warn",
+            Self::Crds(_) | Self::Schedule(_) | Self::Events(_) | Self::Audit(_) => "warn",
         }
     }
 
@@ -77,6 +80,7 @@ impl Command {
             Self::Agent(args) => agent::run(args).await,
             Self::Restore(args) => restore::run(args).await,
             Self::Crds(args) => crds::run(&args),
+            Self::Schedule(args) => schedule::run(&args),
             Self::Events(command) => command.run(Arc::new(runtime::wall), runtime::shutdown()?).await,
             Self::Audit(command) => command.run(Arc::new(runtime::wall), runtime::shutdown()?).await,
         }

@@ -43,6 +43,44 @@ fn crds_are_printed_as_yaml_and_json() {
 }
 
 #[test]
+fn a_schedule_is_previewed_in_its_zone_or_refused_with_the_field() {
+    let preview = |arguments: &[&str]| {
+        let from = ["--from", "2026-10-24T12:00:00Z"];
+        stheno(&[&["schedule", "preview"][..], arguments, &from].concat(), &[])
+    };
+    let printed = |arguments: &[&str]| {
+        let output = preview(arguments);
+        assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(
+        printed(&["30 2 * * *", "--timezone", "Europe/Berlin", "-n", "3"]),
+        "2026-10-25T02:30:00+02:00  Sun  in 12 h 30 min\n\
+         2026-10-25T02:30:00+01:00  Sun  in 13 h 30 min\n\
+         2026-10-26T02:30:00+01:00  Mon  in 1 d 13 h\n"
+    );
+    let json = |arguments: &[&str]| -> Vec<String> {
+        serde_json::from_str(&printed(&[arguments, &["-o", "json"]].concat())).unwrap()
+    };
+    assert_eq!(json(&["@every 90s", "-n", "2"]), ["2026-10-24T12:01:30Z", "2026-10-24T12:03:00Z"]);
+    assert_eq!(json(&["CRON_TZ=Asia/Tokyo @daily"]).len(), 5);
+    assert_eq!(json(&["CRON_TZ=Asia/Tokyo @daily"])[0], "2026-10-25T00:00:00+09:00");
+    assert_eq!(json(&["0 0 30 2 *"]), Vec::<String>::new(), "it never comes");
+    assert_eq!(printed(&["0 0 30 2 *"]), "never\n");
+
+    let bad = [
+        (&["0 25 * * *"][..], "hour: \"25\" ends above 23"),
+        (&["@daily", "--timezone", "Mars"], "\"Mars\" is not known"),
+    ];
+    for (arguments, sentence) in bad {
+        let output = preview(arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(sentence), "{said}");
+    }
+}
+
+#[test]
 fn wrong_usage_is_2_and_help_is_0() {
     assert_eq!(stheno(&[], &[]).status.code(), Some(2));
     assert_eq!(stheno(&["operater"], &[]).status.code(), Some(2));

@@ -4,6 +4,7 @@
 //! as a state machine without I/O: the operator drives it with real edges, the simulation with false ones.
 
 pub mod backup;
+pub mod cron;
 pub mod effect;
 pub mod engine;
 pub mod observation;

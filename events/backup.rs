@@ -3,6 +3,7 @@
 //! `job` is the UID of the MedusaBackupJob: the operation's identity.
 
 use crate::{Epoch, PodName, Time, Uid, family::family};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ family! { "backup":
 }
 
 /// Why a job waits, or why it was refused in the end. A closed vocabulary: it becomes the reason of a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub enum WaitReason {
     /// No CassandraDatacenter of that name in the namespace.
     DatacenterNotFound,
@@ -59,7 +60,7 @@ pub enum WaitReason {
 }
 
 /// The job waits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Queued {
     /// The job.
     pub job: Uid,
@@ -70,7 +71,7 @@ pub struct Queued {
 }
 
 /// The job started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Started {
     /// The job.
     pub job: Uid,
@@ -79,7 +80,7 @@ pub struct Started {
 }
 
 /// What a claim covers.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
     /// Start a node's backup and follow it.
@@ -101,7 +102,7 @@ impl Call {
 }
 
 /// The intent of a call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct EffectClaimed {
     /// The job.
     pub job: Uid,
@@ -116,7 +117,7 @@ pub struct EffectClaimed {
 }
 
 /// A claim that was never started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct ClaimAbandoned {
     /// The job.
     pub job: Uid,
@@ -131,7 +132,7 @@ pub struct ClaimAbandoned {
 }
 
 /// Which program answers in the sidecar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SidecarKind {
     /// `stheno agent`: calls are idempotent, state is streamed.
@@ -141,7 +142,7 @@ pub enum SidecarKind {
 }
 
 /// The sidecar accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct NodeStarted {
     /// The job.
     pub job: Uid,
@@ -154,7 +155,7 @@ pub struct NodeStarted {
 }
 
 /// How far nodes are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Progress {
     /// The job.
     pub job: Uid,
@@ -163,7 +164,7 @@ pub struct Progress {
 }
 
 /// How far one node is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct NodeProgress {
     /// The pod.
     pub pod: PodName,
@@ -178,7 +179,7 @@ pub struct NodeProgress {
 }
 
 /// A node's backup is complete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct NodeFinished {
     /// The job.
     pub job: Uid,
@@ -198,7 +199,7 @@ pub struct NodeFinished {
 }
 
 /// A node's backup failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct NodeFailed {
     /// The job.
     pub job: Uid,
@@ -213,7 +214,7 @@ pub struct NodeFailed {
 }
 
 /// A call without an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct NodeUnanswered {
     /// The job.
     pub job: Uid,
@@ -239,7 +240,7 @@ pub struct NodeUnanswered {
 }
 
 /// A node is given up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct NodeLost {
     /// The job.
     pub job: Uid,
@@ -250,7 +251,7 @@ pub struct NodeLost {
 }
 
 /// How a backup ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub enum Outcome {
     /// Every node is complete.
     Complete,
@@ -265,7 +266,7 @@ pub enum Outcome {
 }
 
 /// The outcome is decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct OutcomeDecided {
     /// The job.
     pub job: Uid,
@@ -276,7 +277,7 @@ pub struct OutcomeDecided {
 }
 
 /// A node of a backup as the bucket knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct BackupNode {
     /// The node's name in object keys.
     pub host: Arc<str>,
@@ -289,7 +290,7 @@ pub struct BackupNode {
 }
 
 /// The summary of a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Summarised {
     /// The job.
     pub job: Uid,
@@ -314,7 +315,7 @@ pub struct Summarised {
 }
 
 /// The summary could not be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct SummaryFailed {
     /// The job.
     pub job: Uid,
@@ -329,7 +330,7 @@ pub struct SummaryFailed {
 }
 
 /// Terminal: complete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Completed {
     /// The job.
     pub job: Uid,
@@ -338,7 +339,7 @@ pub struct Completed {
 }
 
 /// Terminal: not complete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Failed {
     /// The job.
     pub job: Uid,
@@ -349,7 +350,7 @@ pub struct Failed {
 }
 
 /// The MedusaBackup object exists.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct ObjectCreated {
     /// The job.
     pub job: Uid,

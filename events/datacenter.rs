@@ -1,6 +1,7 @@
 //! A datacenter as a unit of consistency: who leads it, and which one of its name it is.
 
 use crate::{Epoch, PodName, Time, Uid, family::family};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 family! { "datacenter":
@@ -14,7 +15,7 @@ family! { "datacenter":
 }
 
 /// A leader takes the aggregate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Led {
     /// The leader's term.
     pub epoch: Epoch,
@@ -25,7 +26,7 @@ pub struct Led {
 }
 
 /// Another datacenter of the same name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Incarnation {
     /// The former UID.
     pub former: Uid,
@@ -34,7 +35,7 @@ pub struct Incarnation {
 }
 
 /// A sidecar has served a later term.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Overtaken {
     /// The pod whose sidecar says so.
     pub pod: PodName,

@@ -40,6 +40,11 @@ macro_rules! families {
                 [$(crate::$module::Event::KINDS,)*].into_iter().flatten()
             }
 
+            /// The JSON Schema of each event's data, in the order of [`Event::kinds`].
+            pub(crate) fn schemas(generator: &mut schemars::SchemaGenerator) -> Vec<schemars::Schema> {
+                [$(crate::$module::Event::schemas(generator),)*].concat()
+            }
+
             fn serialize_data<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 match self { $(Self::$variant(event) => event.serialize_data(serializer),)* }
             }

@@ -32,6 +32,11 @@ macro_rules! family {
                 }
             }
 
+            /// The JSON Schema of each event's data, in the order of [`Event::KINDS`].
+            pub(crate) fn schemas(generator: &mut schemars::SchemaGenerator) -> Vec<schemars::Schema> {
+                vec![$(<$variant as schemars::JsonSchema>::json_schema(generator),)*]
+            }
+
             pub(crate) fn serialize_data<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 match self {
                     $(Self::$variant(data) => serde::Serialize::serialize(data, serializer),)*

@@ -13,6 +13,7 @@ pub mod examples;
 mod fact;
 pub mod observed;
 pub mod operator;
+pub mod schema;
 mod size;
 pub mod subject;
 mod text;
@@ -22,6 +23,7 @@ pub use envelope::{Envelope, LAYOUT};
 pub use fact::{Event, Fact, Kind};
 pub use subject::{Aggregate, LogId, Process};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An instant, UTC; the log keeps milliseconds.
@@ -36,7 +38,7 @@ pub fn to_millis(time: Time) -> Time {
 macro_rules! text_id {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(#[serde(deserialize_with = "text::shared")] std::sync::Arc<str>);
 
@@ -72,7 +74,7 @@ text_id! {
 }
 
 /// A leader's term; grows by one with each leader, starts at 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
@@ -88,7 +90,7 @@ impl std::fmt::Display for Epoch {
 }
 
 /// A datacenter by where it is asked for: namespace and name of the CassandraDatacenter, or whatever text a user typed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema, Serialize, Deserialize)]
 pub struct DcKey {
     /// Namespace of the custom resources.
     pub namespace: std::sync::Arc<str>,

@@ -1,6 +1,7 @@
 //! What the API server showed: the fields of objects that decisions rest on, and nothing that is secret.
 
 use crate::{PodName, Time, Uid, family::family};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ family! { "observed":
 }
 
 /// The kinds of objects that are watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema, Serialize, Deserialize)]
 pub enum ObjectKind {
     /// `medusa.k8ssandra.io/v1alpha1`.
     MedusaBackupJob,
@@ -55,7 +56,7 @@ impl ObjectKind {
 }
 
 /// Which version of which object was seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Meta {
     /// `metadata.uid`.
     pub uid: Uid,
@@ -74,7 +75,7 @@ pub struct Meta {
 }
 
 /// How much of a node's data a backup copies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackupType {
     /// Files that an earlier differential backup holds are referred to, not copied.
@@ -96,7 +97,7 @@ impl BackupType {
 }
 
 /// A MedusaBackupJob as a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct BackupJob {
     /// Identity and version.
     pub meta: Meta,
@@ -114,7 +115,7 @@ pub struct BackupJob {
 }
 
 /// A MedusaBackup object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Backup {
     /// Identity and version.
     pub meta: Meta,
@@ -129,7 +130,7 @@ pub struct Backup {
 }
 
 /// A CassandraDatacenter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Datacenter {
     /// Identity and version.
     pub meta: Meta,
@@ -158,7 +159,7 @@ pub struct Datacenter {
 }
 
 /// A pod of a datacenter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Pod {
     /// Identity and version.
     pub meta: Meta,
@@ -181,7 +182,7 @@ impl Pod {
 }
 
 /// The sidecar container of a pod.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Sidecar {
     /// Its port named `grpc`, else 50051.
     pub port: u16,
@@ -190,7 +191,7 @@ pub struct Sidecar {
 }
 
 /// An object that is there no more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Gone {
     /// Its kind.
     pub kind: ObjectKind,
@@ -204,7 +205,7 @@ pub struct Gone {
 }
 
 /// The status of a MedusaBackupJob that another program ran, as found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Adopted {
     /// The kind of the object.
     pub kind: ObjectKind,
@@ -228,7 +229,7 @@ pub struct Adopted {
 }
 
 /// An object that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Malformed {
     /// Its kind.
     pub kind: ObjectKind,
@@ -241,7 +242,7 @@ pub struct Malformed {
 }
 
 /// Watch events may have been missed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Gap {
     /// The kind watched.
     pub kind: ObjectKind,
@@ -255,7 +256,7 @@ pub struct Gap {
 }
 
 /// A scope that cannot be listed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Unobservable {
     /// The kind.
     pub kind: ObjectKind,
@@ -264,7 +265,7 @@ pub struct Unobservable {
 }
 
 /// A scope that can be listed again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Observable {
     /// The kind.
     pub kind: ObjectKind,

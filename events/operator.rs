@@ -1,6 +1,7 @@
 //! The operator itself: the log's first moment, terms, checkpoints.
 
 use crate::{Digest, Epoch, Time, Uid, family::family};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ family! { "operator":
 }
 
 /// The log's first moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Genesis {
     /// UID of namespace kube-system: the cluster that this log is about.
     pub cluster: Uid,
@@ -28,7 +29,7 @@ pub struct Genesis {
 }
 
 /// A new term begins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Leading {
     /// The term.
     pub epoch: Epoch,
@@ -37,21 +38,21 @@ pub struct Leading {
 }
 
 /// A term ended in order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct SteppedDown {
     /// The term.
     pub epoch: Epoch,
 }
 
 /// A person accepted the API server's store as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct ApiAccepted {
     /// The message of the log up to which the person knew of it: what went back later is not accepted.
     pub until: u64,
 }
 
 /// What the log holds up to here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The stream sequence that it speaks of.
     pub sequence: u64,

@@ -5,7 +5,7 @@ mod feed;
 
 use crate::audit::log::cells;
 use crate::audit::object::Names;
-use crate::audit::output::{colour, quietly};
+use crate::audit::output::{colour, quietly, value};
 use crate::audit::row::{Row, rows};
 use crate::audit::select::{Selection, Window};
 use crate::audit::source::{Source, SourceArgs};
@@ -19,8 +19,12 @@ use tokio_util::sync::CancellationToken;
 /// The event stream: history, and with --follow what comes, one event a line.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples: stheno events --namespace prod --type 'backup.*' --since 2h -f\n          \
-                        stheno events --durable billing -f -o cloudevents | my-consumer")]
+                        stheno events --durable billing -f -o cloudevents | my-consumer\n          \
+                        stheno events schema > events.schema.json")]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Command {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     #[command(flatten)]
     selection: Selection,
     /// Stay, and write what comes.
@@ -34,6 +38,13 @@ pub struct Command {
     output: Format,
     #[command(flatten)]
     source: SourceArgs,
+}
+
+/// What there is beside the events themselves.
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+enum Verb {
+    /// JSON Schema of every event type and version: what a line of `-o json` and the data of a CloudEvent hold
+    Schema,
 }
 
 /// How events are written.
@@ -54,6 +65,13 @@ impl Command {
     /// # Errors
     /// With one sentence for the user.
     pub async fn run(self, clock: Clock, cancel: CancellationToken) -> anyhow::Result<()> {
+        if let Some(Verb::Schema) = self.verb {
+            return quietly(value(
+                &mut io::stdout().lock(),
+                crate::audit::output::Format::Json,
+                &stheno_events::schema::document(),
+            ));
+        }
         let source = Source::open(&self.source, clock.clone()).await?;
         let (mut out, colour) = (io::stdout(), colour());
         let written = tokio::select! {

@@ -18,6 +18,8 @@ mod history;
 mod nats;
 #[path = "audit/process.rs"]
 mod process;
+#[path = "audit/schema.rs"]
+mod schema;
 #[path = "support/story.rs"]
 mod story;
 #[path = "audit/tampering.rs"]

@@ -81,6 +81,15 @@ fn a_schedule_is_previewed_in_its_zone_or_refused_with_the_field() {
 }
 
 #[test]
+fn the_schema_of_events_is_printed_without_a_log() {
+    let output = stheno(&["events", "schema"], &[]);
+    assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]));
+    let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed, stheno_events::schema::document());
+    assert_eq!(stheno(&["events", "--follow", "schema"], &[]).status.code(), Some(2));
+}
+
+#[test]
 fn wrong_usage_is_2_and_help_is_0() {
     assert_eq!(stheno(&[], &[]).status.code(), Some(2));
     assert_eq!(stheno(&["operater"], &[]).status.code(), Some(2));

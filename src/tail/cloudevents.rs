@@ -53,7 +53,7 @@ impl<'a> Event<'a> {
             subject: object,
             time: entry.at(),
             datacontenttype: "application/json",
-            dataschema: row.fact.map(|fact| format!("urn:stheno:event:{}:{}", fact.name(), fact.version())),
+            dataschema: row.fact.map(|fact| stheno_events::schema::id(fact.name(), fact.version())),
             sequence: format!("{:020}", entry.sequence),
             correlationid: envelope.and_then(|envelope| envelope.corr.as_ref()).map(stheno_events::Uid::as_str),
             causationid: envelope.and_then(|envelope| envelope.cause.as_ref()).map(stheno_events::EventId::as_str),

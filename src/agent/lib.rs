@@ -6,6 +6,8 @@ mod clock;
 pub mod config;
 pub mod cql;
 mod hash;
+#[cfg(test)]
+mod hostile;
 pub mod ini;
 pub mod jobs;
 mod known;

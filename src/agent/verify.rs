@@ -99,14 +99,14 @@ impl Verify {
     pub async fn run(&self, store: &Store, to: &mpsc::Sender<Result<VerifyState, Status>>) -> Result<(), store::Error> {
         let mut state = VerifyState {
             objects_total: self.objects.len() as u64,
-            bytes_total: self.objects.iter().map(|object| object.size).sum(),
+            bytes_total: self.objects.iter().fold(0, |sum, object| sum.saturating_add(object.size)),
             ..VerifyState::default()
         };
         let looked = self.objects.iter().map(|object| async move { (object, self.look(store, object).await) });
         let mut looked = futures::stream::iter(looked.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
         while let Some((object, outcome)) = looked.next().await {
             state.objects_done += 1;
-            state.bytes_done += object.size;
+            state.bytes_done = state.bytes_done.saturating_add(object.size);
             match outcome? {
                 Outcome::Good => {}
                 Outcome::Unhashed => state.unhashed += 1,

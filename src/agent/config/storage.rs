@@ -32,6 +32,8 @@ pub struct Storage {
     pub bandwidth: Option<u64>,
     /// What a purge may take away.
     pub retention: Retention,
+    /// PEM file of authorities that may have signed the store's certificate, beside the system's.
+    pub authority: Option<PathBuf>,
 }
 
 /// What a purge may take away, as the user configured it.
@@ -169,6 +171,8 @@ pub(super) fn storage(file: &File<'_>, env: &impl Fn(&str) -> Option<String>) ->
             _ => file.size("storage", "multi_part_upload_threshold", 20 * MIB)?,
         },
         part_size: file.size("storage", "multipart_chunksize", 50 * MIB)?,
+        // Where Medusa's clients look: boto3, and the others through `requests`.
+        authority: env("AWS_CA_BUNDLE").or_else(|| env("REQUESTS_CA_BUNDLE")).map(PathBuf::from),
         retention: Retention {
             max_age_days: file.days("max_backup_age")?.unwrap_or(0),
             max_count: file.whole("storage", "max_backup_count")?.unwrap_or(0),

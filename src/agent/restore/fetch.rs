@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
 use tokio::io::AsyncWriteExt;
 
 use super::ground::{self, Ground};
@@ -17,7 +16,7 @@ use super::request::Mode;
 use super::{Error, Sums, switch};
 use crate::config::Config;
 use crate::hash::{self, Expected, Hasher};
-use crate::store::{self, Store, path};
+use crate::store::{self, Store};
 use crate::throttle::Throttle;
 use crate::upload::{self, blocking, part_size};
 
@@ -207,15 +206,12 @@ impl<'a> Fetch<'a> {
         if let Some(parent) = target.parent() {
             tokio::fs::create_dir_all(parent).await.map_err(failed)?;
         }
-        let got = match self.store.objects.get(&path(key)?).await {
-            Ok(got) => got,
-            Err(object_store::Error::NotFound { .. }) => return Err(damaged("it is not there".to_owned())),
-            Err(source) => return Err(store::Error::of("get", key, source).into()),
+        let Some(mut content) = self.store.read(key).await? else {
+            return Err(damaged("it is not there".to_owned()));
         };
         let mut output = tokio::fs::File::create(&part).await.map_err(failed)?;
-        let (mut hasher, mut content) = (Hasher::new(&expected), got.into_stream());
-        while let Some(piece) = content.next().await {
-            let piece = piece.map_err(|source| store::Error::of("get", key, source))?;
+        let mut hasher = Hasher::new(&expected);
+        while let Some(piece) = content.next().await? {
             if let Some(throttle) = &self.throttle {
                 throttle.wait(piece.len() as u64).await;
             }

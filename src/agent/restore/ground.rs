@@ -73,7 +73,7 @@ pub(super) fn fits(grounds: &[Ground], missing: &[(usize, u64)]) -> Result<(), E
 }
 
 /// Chooses the ground of each file: all components of an SSTable go to one, where an interrupted run brought one of them,
-/// else where the node has it (`keep`), else where there is most room.
+/// else where the node has it (`keep`), else so that all are filled alike, each by its room.
 pub(super) fn spread(grounds: &[Ground], files: &[Wanted], keep: bool) -> Result<Vec<usize>, Error> {
     if grounds.len() == 1 {
         return Ok(vec![0; files.len()]);
@@ -97,21 +97,16 @@ pub(super) fn spread(grounds: &[Ground], files: &[Wanted], keep: bool) -> Result
     for (table, at) in &homes {
         given[*at] = given[*at].saturating_add(sizes[table]);
     }
+    // Directories of one file system share its room.
+    let share = |at: usize| rooms[at].1 / rooms.iter().filter(|room| room.0 == rooms[at].0).count().max(1) as u64;
     for (table, size) in &sizes {
         if homes.contains_key(table) {
             continue;
         }
-        let left = |at: usize| {
-            let on = |other: usize| rooms[other].0 == rooms[at].0;
-            let taken = (0..grounds.len())
-                .filter(|other| on(*other))
-                .fold(0, |sum: u64, other| sum.saturating_add(given[other]));
-            rooms[at].1.saturating_sub(taken)
-        };
-        // Of two on one file system, the one that was given less.
-        let most = (0..grounds.len()).max_by_key(|at| (left(*at), std::cmp::Reverse((given[*at], *at)))).unwrap_or(0);
-        given[most] = given[most].saturating_add(*size);
-        homes.insert(table, most);
+        let full = |at: &usize| given[*at].saturating_add(*size) as f64 / share(*at).max(1) as f64;
+        let emptiest = (0..grounds.len()).min_by(|a, b| full(a).total_cmp(&full(b))).unwrap_or(0);
+        given[emptiest] = given[emptiest].saturating_add(*size);
+        homes.insert(table, emptiest);
     }
     Ok(files.iter().map(|wanted| homes.get(sstable(&wanted.to)).copied().unwrap_or(0)).collect())
 }

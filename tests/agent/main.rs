@@ -15,6 +15,7 @@ mod encrypted;
 mod faults;
 mod ground;
 mod guarded;
+mod hazards;
 mod jolokia;
 mod keeping;
 mod medusa;

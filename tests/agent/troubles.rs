@@ -129,6 +129,7 @@ async fn a_backup_that_is_only_in_the_index_is_left_out() {
     assert_eq!(sidecar.keys(), before, "a listing changed the bucket");
 }
 
+/// Hazard d.
 #[tokio::test]
 async fn a_second_sidecar_on_a_volume_is_refused() {
     let sidecar = Sidecar::launch(Bucket::Local, "").await;

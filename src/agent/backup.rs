@@ -208,7 +208,7 @@ impl<'a> Backup<'a> {
         let Phase::Uploading { started_ms, snapshot: Some(extent) } = self.record.phase else {
             return Ok(None);
         };
-        let tables = scan(&self.tools.config.cassandra.yaml.data, &self.name.snapshot_tag()).await?;
+        let tables = scan(self.tools.config.cassandra.yaml.dirs(), &self.name.snapshot_tag()).await?;
         let begun = self.tools.store.head(&self.tools.layout.meta(&self.name, "schema.cql")).await?;
         Ok((snapshot::extent(&tables) == extent && begun.is_some()).then_some((started_ms, tables)))
     }
@@ -231,7 +231,7 @@ impl<'a> Backup<'a> {
         // Whatever an earlier attempt left under this tag holds older data.
         snapshots.clear(&tag).await?;
         snapshots.take(&tag).await?;
-        let tables = scan(&config.cassandra.yaml.data, &tag).await?;
+        let tables = scan(config.cassandra.yaml.dirs(), &tag).await?;
         if tables.is_empty() {
             return Err(snapshot::Error::Nothing { tag, path: config.cassandra.yaml.data.clone() }.into());
         }

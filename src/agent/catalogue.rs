@@ -185,10 +185,23 @@ impl Catalogue {
 
     async fn summary(&self, name: &str, nodes: &Nodes, failed: bool) -> Result<BackupSummary, Error> {
         let first = self.first(nodes);
-        let ring = match first.and_then(|entries| entries.tokenmap.as_ref()) {
+        let mut ring = match first.and_then(|entries| entries.tokenmap.as_ref()) {
             Some(found) => self.ring(found).await?,
             None => None,
         };
+        if !nodes.contains_key(self.layout.node().as_str()) {
+            // Seen from outside, none of the datacenters that share the name counts more than another.
+            for (node, entries) in nodes {
+                if let (Some(ring), Some(found)) = (&mut ring, &entries.tokenmap)
+                    && !ring.iter().any(|known| known.host == *node)
+                    && let Some(other) = self.ring(found).await?
+                {
+                    ring.extend(other);
+                    ring.sort_by(|a, b| a.host.cmp(&b.host));
+                    ring.dedup_by(|a, b| a.host == b.host);
+                }
+            }
+        }
         let readable = ring.is_some();
         let ring = ring.unwrap_or_else(|| {
             nodes.keys().map(|host| BackupNode { host: host.clone(), ..BackupNode::default() }).collect()
@@ -350,3 +363,6 @@ pub fn overall(summaries: &[BackupSummary]) -> StatusType {
         StatusType::Success
     }
 }
+
+#[cfg(test)]
+mod hazards;

@@ -89,6 +89,22 @@ pub enum Error {
     /// Azure without an account.
     #[error("no storage account: set key_file in [storage], or AZURE_STORAGE_ACCOUNT for the machine's own identity")]
     Account,
+    /// An account whose name is none.
+    #[error("{account:?} cannot be the name of a storage account: it is made of letters and digits")]
+    AccountName {
+        /// As written.
+        account: String,
+    },
+    /// A key that no request can carry.
+    #[error("`{key}` of profile [{profile}] in {} has a space, a line break or a sign that no key has", path.display())]
+    KeyText {
+        /// Which file.
+        path: PathBuf,
+        /// api_profile, or `default`.
+        profile: String,
+        /// Which of its keys.
+        key: &'static str,
+    },
     /// The key file of the bucket.
     #[error("the key file {} has no aws_access_key_id and aws_secret_access_key in profile [{profile}]", path.display())]
     KeyFile {
@@ -226,5 +242,7 @@ fn hostname() -> String {
     nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

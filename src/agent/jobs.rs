@@ -16,6 +16,7 @@ use crate::backup::{self, Progress, Tools};
 use crate::catalogue::Catalogue;
 use crate::clock::now_ms;
 use crate::layout::{self, BackupName, Entry};
+use crate::metrics::Metrics;
 use crate::presence::{Presence, presence};
 use crate::state::{self, Done, Phase, Record, State};
 use crate::store::Store;
@@ -123,6 +124,7 @@ struct Shared {
     /// Stops the backup that runs, and only that.
     stop_one: std::sync::Mutex<Option<(String, CancellationToken)>>,
     progress: Progress,
+    metrics: Metrics,
     changed: watch::Sender<()>,
     cancel: CancellationToken,
     tasks: TaskTracker,
@@ -130,7 +132,12 @@ struct Shared {
 
 impl Jobs {
     /// Loads what is remembered and continues what was stopped.
-    pub async fn open(tools: Tools, brisk: Store, cancel: CancellationToken) -> Result<Self, state::Error> {
+    pub async fn open(
+        tools: Tools,
+        brisk: Store,
+        metrics: Metrics,
+        cancel: CancellationToken,
+    ) -> Result<Self, state::Error> {
         let state = tools.dir.load()?;
         let shared = Shared {
             catalogue: Catalogue::new(brisk.clone(), tools.layout.clone()),
@@ -142,6 +149,7 @@ impl Jobs {
             state: Mutex::new(state),
             admission: Mutex::new(()),
             progress: Progress::default(),
+            metrics,
             changed: watch::Sender::new(()),
             cancel,
             tasks: TaskTracker::new(),
@@ -182,6 +190,11 @@ impl Jobs {
     /// The bucket for questions that somebody waits for.
     pub fn brisk(&self) -> &Store {
         &self.0.brisk
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// What the index says.

@@ -335,6 +335,7 @@ mod tests {
         assert_eq!(prefixed.variant("ff", &at), "p/host_1.example/data/.variants/ff/.idx/nb-1-big-Data.db");
     }
 
+    /// Hazards b, f and g.
     #[test]
     fn names_that_harm_are_refused() {
         let word = |name: &str| matches!(BackupName::parse(name), Err(Error::IndexWord { .. }));
@@ -348,6 +349,7 @@ mod tests {
         assert!(matches!(BackupName::parse(&"x".repeat(201)), Err(Error::TooLong { length: 201 })));
     }
 
+    /// Hazard a.
     #[test]
     fn names_that_begin_alike_are_refused() {
         let name = BackupName::parse("day-1").unwrap();

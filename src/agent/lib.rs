@@ -6,11 +6,14 @@ mod clock;
 pub mod config;
 pub mod cql;
 mod hash;
+#[cfg(test)]
+mod hostile;
 pub mod ini;
 pub mod jobs;
 mod known;
 pub mod layout;
 pub mod manifest;
+pub mod metrics;
 pub mod names;
 pub mod prepare;
 pub mod presence;
@@ -27,6 +30,7 @@ pub mod verify;
 pub mod yaml;
 
 pub use config::Config;
+pub use metrics::Metrics;
 
 use std::net::{Ipv6Addr, SocketAddr};
 
@@ -63,7 +67,12 @@ pub enum Error {
 
 /// Runs the sidecar until `cancel`: serves gRPC on `listen` (else on the configured port of all addresses), continues what
 /// was stopped, and at the end leaves what runs at a point where the next start goes on.
-pub async fn run(config: Config, listen: Option<SocketAddr>, cancel: CancellationToken) -> Result<(), Error> {
+pub async fn run(
+    config: Config,
+    listen: Option<SocketAddr>,
+    metrics: Metrics,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
     // Two providers are linked in (others' features ask for both), and then rustls wants to be told; an error says that the
     // process has chosen already.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -79,7 +88,7 @@ pub async fn run(config: Config, listen: Option<SocketAddr>, cancel: Cancellatio
 
     let tools = Tools { config, layout, store, uploader, snapshots, dir };
     let stop = cancel.child_token();
-    let jobs = Jobs::open(tools, brisk, stop.clone()).await?;
+    let jobs = Jobs::open(tools, brisk, metrics, stop.clone()).await?;
     let served = server::serve(jobs.clone(), &grpc, listener).await;
     stop.cancel();
     jobs.stopped().await;

@@ -100,7 +100,7 @@ pub async fn prepare(config: &Config, catalogue: &Catalogue, name: &str, key: &s
     }
     let facts = tokio::time::timeout(LIMIT, cql::facts(&config.cassandra, config.node.as_str()));
     let ring = facts.await.map_err(|_| Error::Late)??.tokens;
-    let mapping = match_nodes(&backup.nodes, &ring)?;
+    let mapping = match_nodes(&of_our_datacenter(backup.nodes, &ring), &ring)?;
     let data = &config.cassandra.yaml.data;
     let folder = data.parent().unwrap_or(data).join(FOLDER);
     let path = folder.join(key);
@@ -113,6 +113,12 @@ pub async fn prepare(config: &Config, catalogue: &Catalogue, name: &str, key: &s
         fs::rename(&staged, &path)
     };
     write().map_err(|source| Error::File { path: path.clone(), source })
+}
+
+/// Several datacenters may have taken part: those of our name are the sources, where there are any.
+fn of_our_datacenter(nodes: Vec<BackupNode>, ring: &TokenMap) -> Vec<BackupNode> {
+    let ours = |node: &BackupNode| ring.values().any(|own| own.dc == node.datacenter);
+    if nodes.iter().any(ours) { nodes.into_iter().filter(ours).collect() } else { nodes }
 }
 
 fn match_nodes(backup: &[BackupNode], ring: &TokenMap) -> Result<Mapping, Error> {
@@ -178,6 +184,18 @@ mod tests {
         assert!(own.in_place && own.host_map.iter().all(|(to, from)| *to == from.source[0]));
         let json = serde_json::to_value(&own).unwrap();
         assert_eq!(json["host_map"]["a1"], serde_json::json!({"source": ["a1"], "seed": false}));
+    }
+
+    /// Hazard j.
+    #[test]
+    fn another_datacenters_nodes_are_no_sources() {
+        let mut nodes = backup(&[("a1", "r1"), ("b1", "r1")]);
+        nodes[0].datacenter = "dc1".to_owned();
+        nodes[1].datacenter = "dc2".to_owned();
+        let hosts = |nodes: Vec<BackupNode>| nodes.into_iter().map(|node| node.host).collect::<Vec<_>>();
+        assert_eq!(hosts(of_our_datacenter(nodes.clone(), &ring(&[("c1", "r1")]))), ["a1"]);
+        nodes[0].datacenter = "dc3".to_owned();
+        assert_eq!(hosts(of_our_datacenter(nodes, &ring(&[("c1", "r1")]))), ["a1", "b1"]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::store::{self, Patience, Store};
 use crate::{manifest, verify};
 
 mod fetch;
+mod ground;
 mod plan;
 mod request;
 mod switch;
@@ -23,6 +24,7 @@ mod tokens;
 
 pub use request::{Mode, Request};
 
+use ground::Ground;
 use plan::{Incoming, Plan};
 
 /// Holds the key of the last restore, beside the data: Medusa's name for it.
@@ -172,7 +174,8 @@ pub async fn run(
     };
     let data = &config.cassandra.yaml.data;
     let home = data.parent().unwrap_or(data);
-    let folder = place(data)?;
+    let grounds = Ground::all(config.cassandra.yaml.dirs())?;
+    let folder = grounds.first().map(|ground| ground.folder.clone()).unwrap_or_default();
     let dir = StateDir::open(&folder)?;
     let progress: Progress = dir.read(STAGE)?;
     let marker = home.join(MARKER);
@@ -180,7 +183,7 @@ pub async fn run(
     let progress = match progress.stage {
         Stage::Switching { switch, sums } => {
             tracing::info!(key = progress.key, "an interrupted switch goes on");
-            let progress = finish(config, &dir, &folder, &marker, progress.key, switch).await?;
+            let progress = finish(config, &dir, &marker, progress.key, switch).await?;
             if progress.key == request.key {
                 return Ok(Outcome::Restored(sums));
             }
@@ -195,7 +198,7 @@ pub async fn run(
         return Ok(Outcome::Skipped("this restore is done already"));
     }
     tokio::select! {
-        outcome = bring(config, &request, &dir, &folder, &progress, &marker) => outcome,
+        outcome = bring(config, &request, &dir, &grounds, &progress, &marker) => outcome,
         () = cancel.cancelled() => Err(Error::Stopped),
     }
 }
@@ -204,30 +207,30 @@ async fn bring(
     config: &Config,
     request: &Request,
     dir: &StateDir,
-    folder: &Path,
+    grounds: &[Ground],
     progress: &Progress,
     marker: &Path,
 ) -> Result<Outcome, Error> {
-    let data = &config.cassandra.yaml.data;
     let store = Store::open(&config.storage, Patience::Long)?;
     let layout = Layout::new(config.storage.prefix.as_deref(), request.source.clone());
     let sections = sections(&store, &layout, &request.backup).await?;
-    let plan = Plan::of(&sections, &layout, &request.backup, request, data)?;
+    let plan = Plan::of(&sections, &layout, &request.backup, request, grounds)?;
     let tokens = match request.mode {
         Mode::InPlace => None,
         Mode::Remote => Some(tokens::of(&store, &layout, &request.backup).await?),
     };
     if progress.key != request.key || !matches!(progress.stage, Stage::Fetching) {
         // What another restore brought is not mixed with this one.
-        switch::clean(folder)?;
+        switch::clean(grounds)?;
         dir.write(STAGE, &Progress { key: request.key.clone(), stage: Stage::Fetching })?;
     }
     tracing::info!(backup = %request.backup, source = %request.source, files = plan.files.len(), bytes = plan.bytes(), "restoring");
-    let sums = fetch::Fetch::new(config, &store, folder, &plan, request.mode)?.run().await?;
+    let sums = fetch::Fetch::new(config, &store, grounds, &plan, request.mode)?.run().await?;
     let tables = plan.tables.iter().map(Incoming::place).collect();
-    let switch = switch::Switch { tables, remote: request.mode == Mode::Remote, clear: request.whole(), tokens };
+    let dirs = grounds.iter().map(|ground| ground.data.clone()).collect();
+    let switch = switch::Switch { dirs, tables, remote: request.mode == Mode::Remote, clear: request.whole(), tokens };
     dir.write(STAGE, &Progress { key: request.key.clone(), stage: Stage::Switching { switch: switch.clone(), sums } })?;
-    finish(config, dir, folder, marker, request.key.clone(), switch).await?;
+    finish(config, dir, marker, request.key.clone(), switch).await?;
     Ok(Outcome::Restored(sums))
 }
 
@@ -235,15 +238,19 @@ async fn bring(
 async fn finish(
     config: &Config,
     dir: &StateDir,
-    folder: &Path,
     marker: &Path,
     key: String,
     switch: switch::Switch,
 ) -> Result<Progress, Error> {
     let yaml = config.cassandra.yaml.clone();
     let tokens = switch.tokens.clone();
-    let (place, within) = (folder.to_owned(), folder.to_owned());
-    let switched = tokio::task::spawn_blocking(move || switch.run(&place, &yaml.data, &yaml.beside));
+    // Where it was decided, whatever cassandra.yaml says by now.
+    let grounds = match switch.dirs.as_slice() {
+        [] => Ground::all(yaml.dirs())?,
+        dirs => Ground::all(dirs.iter().map(PathBuf::as_path))?,
+    };
+    let (within, there) = (yaml.data.clone(), grounds.clone());
+    let switched = tokio::task::spawn_blocking(move || switch.run(&there, &yaml.beside));
     let broken = |error| Error::File { path: within, source: std::io::Error::other(error) };
     switched.await.unwrap_or_else(|error| Err(broken(error)))?;
     if let Some(tokens) = &tokens {
@@ -254,7 +261,7 @@ async fn finish(
     std::fs::File::open(marker).and_then(|file| file.sync_all()).map_err(failed)?;
     let progress = Progress { key, stage: Stage::Done { tokens } };
     dir.write(STAGE, &progress)?;
-    switch::clean(folder)?;
+    switch::clean(&grounds)?;
     Ok(progress)
 }
 
@@ -270,12 +277,5 @@ async fn sections(store: &Store, layout: &Layout, name: &BackupName) -> Result<V
     }
 }
 
-/// A folder on the file system of the data, so that renaming is all that a switch takes; beside the data if that is possible.
-fn place(data: &Path) -> Result<PathBuf, Error> {
-    use std::os::unix::fs::MetadataExt as _;
-    let failed = |source| Error::File { path: data.to_owned(), source };
-    std::fs::create_dir_all(data).map_err(failed)?;
-    let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev());
-    let beside = data.parent().filter(|home| device(home).ok() == device(data).ok());
-    Ok(beside.unwrap_or(data).join(FOLDER))
-}
+#[cfg(test)]
+pub(crate) use {plan::hostile, tokens::of as tokens_of};

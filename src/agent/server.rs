@@ -8,9 +8,9 @@ use stheno_rpc::sidecar::sidecar_server::SidecarServer;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Status;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 
-use crate::config::{Grpc, GrpcTls};
+use crate::config::Grpc;
 use crate::jobs::{Claim, Jobs, Refusal, sentence};
 use crate::purge;
 use crate::store;
@@ -18,6 +18,7 @@ use crate::store;
 mod keeper;
 mod medusa;
 mod sidecar;
+mod tls;
 
 /// Why the service cannot be offered.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A certificate that is none, or does not fit its key.
+    #[error("{} of [grpc] cannot be used", path.display())]
+    Certificate {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// gRPC itself.
     #[error("the gRPC service ended")]
     Serve(#[from] tonic::transport::Error),
@@ -50,28 +60,26 @@ pub async fn serve(jobs: Jobs, grpc: &Grpc, listener: TcpListener) -> Result<(),
     let face = Face { jobs: jobs.clone() };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    let mut server = Server::builder();
-    if let Some(tls) = &grpc.tls {
-        server = server.tls_config(tls_config(tls)?)?;
-    }
     let medusa = MedusaServer::new(face.clone())
         .max_encoding_message_size(grpc.max_send)
         .max_decoding_message_size(grpc.max_receive);
-    server
+    let router = Server::builder()
         .add_service(health_service)
         .add_service(medusa)
         .add_service(SidecarServer::new(face.clone()))
-        .add_service(KeeperServer::new(face))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), jobs.cancel().clone().cancelled_owned())
-        .await?;
+        .add_service(KeeperServer::new(face));
+    let stop = jobs.cancel().clone();
+    match &grpc.tls {
+        None => {
+            let incoming = TcpListenerStream::new(listener);
+            router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await?;
+        }
+        Some(files) => {
+            let incoming = tls::incoming(listener, files.clone(), jobs.metrics().clone(), stop.clone())?;
+            router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await?;
+        }
+    }
     Ok(())
-}
-
-fn tls_config(tls: &GrpcTls) -> Result<ServerTlsConfig, Error> {
-    let read =
-        |path: &std::path::PathBuf| std::fs::read(path).map_err(|source| Error::Read { path: path.clone(), source });
-    let identity = Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?);
-    Ok(ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(read(&tls.clients)?)))
 }
 
 #[derive(Clone)]

@@ -95,6 +95,14 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Not two SSTables of one table, then: Cassandra numbers them over all directories.
+    #[error("two data directories hold a file of one name: {} and {}; remove the one that was copied there", first.display(), second.display())]
+    Twice {
+        /// The one.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
     /// Cassandra said that it took one, and nothing of it is on this volume.
     #[error("no file of snapshot {tag} is below {}: is it Cassandra's data directory?", path.display())]
     Nothing {
@@ -115,7 +123,11 @@ impl Error {
             | Self::Nodetool { .. }
             | Self::Late { .. }
             | Self::Scan { .. } => true,
-            Self::Identity(_) | Self::Read { .. } | Self::Program { .. } | Self::Nothing { .. } => false,
+            Self::Identity(_)
+            | Self::Read { .. }
+            | Self::Program { .. }
+            | Self::Nothing { .. }
+            | Self::Twice { .. } => false,
         }
     }
 }

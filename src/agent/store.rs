@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, ObjectMeta, ObjectStore, ObjectStoreExt, PutOptions};
@@ -16,7 +16,9 @@ use object_store::{Attribute, Attributes, ObjectMeta, ObjectStore, ObjectStoreEx
 use crate::config::{Place, Storage};
 use crate::upload::hex;
 
+mod again;
 mod error;
+mod reading;
 mod remote;
 
 pub use error::{Cause, Error};
@@ -82,15 +84,15 @@ impl Store {
                 })
             }
             Place::S3(s3) => {
-                let objects = remote::amazon(s3, &config.bucket, patience).build();
+                let objects = remote::amazon(s3, &config.bucket, remote::client(config, patience)?).build();
                 Self::remote(objects, config, s3.storage_class.clone(), Tags::Etag)
             }
             Place::Azure(azure) => {
-                let objects = remote::azure(azure, &config.bucket, patience).build();
+                let objects = remote::azure(azure, &config.bucket, remote::client(config, patience)?).build();
                 Self::remote(objects, config, azure.tier.clone(), Tags::Base64)
             }
             Place::Google(google) => {
-                let objects = remote::google(google, &config.bucket, patience).build();
+                let objects = remote::google(google, &config.bucket, remote::client(config, patience)?).build();
                 Self::remote(objects, config, None, Tags::Base64)
             }
         }
@@ -118,32 +120,60 @@ impl Store {
     /// Writes a small object.
     pub async fn put(&self, key: &str, content: impl Into<Bytes>) -> Result<(), Error> {
         let options = PutOptions { attributes: self.attributes.clone(), ..PutOptions::default() };
-        let put = self.objects.put_opts(&path(key)?, content.into().into(), options).await;
-        put.map(drop).map_err(|source| Error::of("put", key, source))
+        let (at, content) = (path(key)?, content.into());
+        let put = || {
+            async {
+                let put = self.objects.put_opts(&at, content.clone().into(), options.clone()).await;
+                put.map(drop).map_err(|source| Error::of("put", key, source))
+            }
+            .boxed()
+        };
+        self.again(put).await
     }
 
     /// Reads a whole object; `None` only when the store says that it is not there.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
-        match self.objects.get(&path(key)?).await {
-            Ok(found) => found.bytes().await.map(Some).map_err(|source| Error::of("get", key, source)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(source) => Err(Error::of("get", key, source)),
-        }
+        let at = path(key)?;
+        let get = || {
+            async {
+                match self.objects.get(&at).await {
+                    Ok(found) => found.bytes().await.map(Some).map_err(|source| Error::of("get", key, source)),
+                    Err(object_store::Error::NotFound { .. }) => Ok(None),
+                    Err(source) => Err(Error::of("get", key, source)),
+                }
+            }
+            .boxed()
+        };
+        self.again(get).await
     }
 
     /// Looks at an object; `None` only when the store says that it is not there.
     pub async fn head(&self, key: &str) -> Result<Option<Found>, Error> {
-        match self.objects.head(&path(key)?).await {
-            Ok(meta) => Ok(Some(self.found(meta))),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(source) => Err(Error::of("get", key, source)),
-        }
+        let at = path(key)?;
+        let head = || {
+            async {
+                match self.objects.head(&at).await {
+                    Ok(meta) => Ok(Some(self.found(meta))),
+                    Err(object_store::Error::NotFound { .. }) => Ok(None),
+                    Err(source) => Err(Error::of("get", key, source)),
+                }
+            }
+            .boxed()
+        };
+        self.again(head).await
     }
 
     /// All objects below `root` (whole segments: `a/b` does not list `a/bc`), in the order of their keys.
     pub async fn list(&self, root: &str) -> Result<Vec<Found>, Error> {
-        let found = self.objects.list(Some(&path(root)?)).map_ok(|meta| self.found(meta));
-        let mut found: Vec<Found> = found.try_collect().await.map_err(|source| Error::of("list", root, source))?;
+        let at = path(root)?;
+        let list = || {
+            async {
+                let found = self.objects.list(Some(&at)).map_ok(|meta| self.found(meta));
+                found.try_collect::<Vec<Found>>().await.map_err(|source| Error::of("list", root, source))
+            }
+            .boxed()
+        };
+        let mut found = self.again(list).await?;
         found.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(found)
     }
@@ -156,8 +186,15 @@ impl Store {
             let first = |found: &Found| found.key.get(below..)?.split_once('/').map(|(name, _)| name.to_owned());
             return Ok(self.list(root).await?.iter().filter_map(first).collect());
         }
-        let listed = self.objects.list_with_delimiter(Some(&path(root)?)).await;
-        let listed = listed.map_err(|source| Error::of("list", root, source))?;
+        let at = path(root)?;
+        let list = || {
+            async {
+                let listed = self.objects.list_with_delimiter(Some(&at)).await;
+                listed.map_err(|source| Error::of("list", root, source))
+            }
+            .boxed()
+        };
+        let listed = self.again(list).await?;
         Ok(listed.common_prefixes.iter().filter_map(|prefix| prefix.filename().map(str::to_owned)).collect())
     }
 
@@ -187,14 +224,21 @@ impl Store {
     pub async fn delete(&self, keys: Vec<String>) -> Result<(), Error> {
         let paths = keys.iter().map(|key| path(key)).collect::<Result<Vec<_>, _>>()?;
         let what = keys.first().cloned().unwrap_or_default();
-        let mut done = self.objects.delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
-        while let Some(outcome) = done.next().await {
-            match outcome {
-                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(source) => return Err(Error::of("delete", &what, source)),
+        let delete = || {
+            async {
+                let all = futures::stream::iter(paths.clone().into_iter().map(Ok)).boxed();
+                let mut done = self.objects.delete_stream(all);
+                while let Some(outcome) = done.next().await {
+                    match outcome {
+                        Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                        Err(source) => return Err(Error::of("delete", &what, source)),
+                    }
+                }
+                Ok(())
             }
-        }
-        Ok(())
+            .boxed()
+        };
+        self.again(delete).await
     }
 
     /// What a manifest calls MD5 of an object that was put.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use object_store::ObjectStoreExt;
 use stheno_rpc::sidecar::{Fault, VerifyState};
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -13,7 +12,7 @@ use crate::backup::Tools;
 use crate::hash::{Expected, Hasher};
 use crate::layout::{self, BackupName, Layout};
 use crate::manifest::{Object, Section};
-use crate::store::{self, Found, Store, path};
+use crate::store::{self, Found, Store};
 use crate::throttle::Throttle;
 use crate::upload::part_size;
 
@@ -99,14 +98,14 @@ impl Verify {
     pub async fn run(&self, store: &Store, to: &mpsc::Sender<Result<VerifyState, Status>>) -> Result<(), store::Error> {
         let mut state = VerifyState {
             objects_total: self.objects.len() as u64,
-            bytes_total: self.objects.iter().map(|object| object.size).sum(),
+            bytes_total: self.objects.iter().fold(0, |sum, object| sum.saturating_add(object.size)),
             ..VerifyState::default()
         };
         let looked = self.objects.iter().map(|object| async move { (object, self.look(store, object).await) });
         let mut looked = futures::stream::iter(looked.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
         while let Some((object, outcome)) = looked.next().await {
             state.objects_done += 1;
-            state.bytes_done += object.size;
+            state.bytes_done = state.bytes_done.saturating_add(object.size);
             match outcome? {
                 Outcome::Good => {}
                 Outcome::Unhashed => state.unhashed += 1,
@@ -137,17 +136,10 @@ impl Verify {
         }
         let expected = Expected::of(object, self.part_size);
         let mut hasher = Hasher::new(&expected);
-        let got = store.objects.get(&path(&object.path)?).await;
-        let got = match got {
-            Ok(got) => got,
-            Err(object_store::Error::NotFound { .. }) => {
-                return Ok(Outcome::Bad("it is not in the bucket".to_owned()));
-            }
-            Err(source) => return Err(store::Error::of("get", &object.path, source)),
+        let Some(mut content) = store.read(&object.path).await? else {
+            return Ok(Outcome::Bad("it is not in the bucket".to_owned()));
         };
-        let mut content = got.into_stream();
-        while let Some(piece) = content.next().await {
-            let piece = piece.map_err(|source| store::Error::of("get", &object.path, source))?;
+        while let Some(piece) = content.next().await? {
             if let Some(throttle) = &self.throttle {
                 throttle.wait(piece.len() as u64).await;
             }

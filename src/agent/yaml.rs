@@ -26,13 +26,11 @@ pub enum Error {
         #[source]
         source: serde_yaml_ng::Error,
     },
-    /// Medusa's layout has room for one data directory only.
-    #[error("{} names {count} data directories, and Medusa's layout holds exactly one", path.display())]
+    /// No data directory, or one within another.
+    #[error("{} must name at least one data directory in data_file_directories, and none that lies within another", path.display())]
     DataDirectories {
         /// Which file.
         path: PathBuf,
-        /// How many.
-        count: usize,
     },
     /// System tables that the data directory does not hold.
     #[error("{} sets local_system_data_file_directory, whose tables Medusa's layout cannot hold: remove it", path.display())]
@@ -51,8 +49,10 @@ pub enum Error {
 /// What a backup needs of cassandra.yaml.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CassandraYaml {
-    /// The data directory.
+    /// The data directory, the first of them.
     pub data: PathBuf,
+    /// More data directories.
+    pub more: Vec<PathBuf>,
     /// listen_address, if given.
     pub listen: Option<String>,
     /// rpc_address, if given and not a wildcard.
@@ -98,8 +98,12 @@ impl CassandraYaml {
             serde_yaml_ng::from_str(text).map_err(|source| Error::Yaml { path: path.to_owned(), source })?;
         let raw = raw.unwrap_or_default();
         let dirs = raw.data_file_directories.unwrap_or_else(|| vec!["/var/lib/cassandra/data".into()]);
-        let [data] = dirs.as_slice() else {
-            return Err(Error::DataDirectories { path: path.to_owned(), count: dirs.len() });
+        let within =
+            |at: usize, dir: &PathBuf| dirs.iter().enumerate().any(|(n, other)| n != at && dir.starts_with(other));
+        let (Some((data, more)), false) =
+            (dirs.split_first(), dirs.iter().enumerate().any(|(at, dir)| within(at, dir)))
+        else {
+            return Err(Error::DataDirectories { path: path.to_owned() });
         };
         if raw.local_system_data_file_directory.is_some_and(|dir| !dir.is_null()) {
             return Err(Error::SystemDirectory { path: path.to_owned() });
@@ -131,11 +135,17 @@ impl CassandraYaml {
             path: path.to_owned(),
             beside: beside.into_iter().map(|(dir, usual)| dir.unwrap_or_else(|| home.join(usual))).collect(),
             data: data.clone(),
+            more: more.to_vec(),
             listen: text(raw.listen_address),
             rpc: rpc.filter(|_| !wildcard),
             wildcard,
             port,
         })
+    }
+
+    /// All data directories, in Cassandra's order.
+    pub fn dirs(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&self.data).chain(&self.more).map(PathBuf::as_path)
     }
 
     /// Where CQL answers on this node.
@@ -194,8 +204,11 @@ mod tests {
 
     #[test]
     fn what_the_layout_cannot_hold_is_refused() {
-        assert!(matches!(parse("data_file_directories: [/a, /b]"), Err(Error::DataDirectories { count: 2, .. })));
-        assert!(matches!(parse("data_file_directories: []"), Err(Error::DataDirectories { count: 0, .. })));
+        for dirs in ["[]", "[/a, /a]", "[/a/b, /a]"] {
+            let refused = parse(&format!("data_file_directories: {dirs}"));
+            assert!(matches!(refused, Err(Error::DataDirectories { .. })), "{dirs}");
+        }
+        assert_eq!(parse("data_file_directories: [/a, /ab]").unwrap().dirs().count(), 2);
         assert!(matches!(parse("local_system_data_file_directory: /s"), Err(Error::SystemDirectory { .. })));
         assert!(matches!(parse("native_transport_port: high"), Err(Error::Port { .. })));
         assert!(matches!(parse("a: [1"), Err(Error::Yaml { .. })));

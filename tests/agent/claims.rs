@@ -11,6 +11,7 @@ fn code(outcome: Result<stheno_rpc::sidecar::NodeState, tonic::Status>) -> Code 
     outcome.expect_err("accepted").code()
 }
 
+/// Hazard d.
 #[tokio::test]
 async fn a_start_may_be_repeated_and_is_exclusive() {
     let sidecar = Sidecar::launch(Bucket::Local, "").await;
@@ -139,7 +140,7 @@ async fn an_index_that_was_not_finished_is_completed() {
     crate::medusa::cli(&sidecar.ini, &["verify", "--backup-name", "halfway-one"]).await;
 }
 
-/// A stock client asks again after a failure: that is another attempt; of a finished backup it hears the success.
+/// Hazard n. A stock client asks again after a failure: that is another attempt; of a finished backup it hears the success.
 #[tokio::test]
 async fn a_stock_client_may_try_again_after_a_failure() {
     let mut sidecar = Sidecar::launch(Bucket::Local, "").await;

@@ -1,4 +1,4 @@
-//! Azure's store, on Azurite from npm. (Of Google's no server that can be had here takes the requests of its XML API.)
+//! Azure's store, on Azurite from npm. (Why not Google's: docs/decisions/0011-google-storage.md.)
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -83,16 +83,19 @@ async fn restored_is_live(sidecar: &Sidecar, name: &str, table: &str) {
     assert_eq!(compared, 2, "a table and its index");
 }
 
+/// Hazard e.
 #[tokio::test]
 async fn other_content_of_equal_size_is_kept_beside_on_a_local_store() {
     names_come_back(Bucket::Local, "equal", false).await;
 }
 
+/// Hazard e.
 #[tokio::test]
 async fn other_content_of_another_size_is_kept_beside_on_s3() {
     names_come_back(Bucket::s3().await, "grown", true).await;
 }
 
+/// Hazard e.
 #[tokio::test]
 async fn other_content_of_equal_size_is_kept_beside_on_s3() {
     names_come_back(Bucket::s3().await, "samesize", false).await;

@@ -10,23 +10,23 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use crate::ground::{Bucket, Sidecar, phase};
 
 /// An authority, and what it signed.
-struct Pki {
+pub(crate) struct Pki {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Pki {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
     }
 
-    fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         self.issuer.pem()
     }
 
     /// Certificate and key for a name.
-    fn signed(&self, name: &str) -> (String, String) {
+    pub(crate) fn signed(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())

@@ -297,9 +297,22 @@ async fn a_purge_that_cannot_be_done_says_why() {
     assert_eq!(purge(&sidecar).await.unwrap(), PurgeBackupsResponse::default());
 }
 
-/// Killed at any moment of a purge: what stays is whole, what went is gone altogether after the next one.
 #[tokio::test]
 async fn a_purge_survives_kills_at_any_moment() {
+    let interrupted = killed((0..20).map(|round| round * 1500)).await;
+    println!("{interrupted} of 20 kills came in the middle");
+}
+
+#[tokio::test]
+#[ignore = "takes half an hour: cargo nightly"]
+async fn night_of_kills_of_a_purge() {
+    let interrupted = killed((0..500).map(|_| rand::random_range(0..40_000))).await;
+    println!("{interrupted} of 500 kills came in the middle");
+}
+
+/// Killed at any moment of a purge (after so many microseconds): what stays is whole, what went is gone altogether after the
+/// next one. Gives how many came in the middle.
+async fn killed(waits: impl Iterator<Item = u64>) -> i32 {
     let storage = format!("{NO_GRACE}\nmax_backup_count = 1");
     let whole_purge = {
         let sidecar = Sidecar::over_medusas(&storage, |_| {}).await;
@@ -307,14 +320,14 @@ async fn a_purge_survives_kills_at_any_moment() {
         keys(&sidecar.objects())
     };
     let (mut interrupted, mut before) = (0, BTreeSet::new());
-    for round in 0..20_u64 {
+    for wait in waits {
         let mut sidecar = Sidecar::over_medusas(&storage, |_| {}).await;
         if before.is_empty() {
             before = keys(&sidecar.objects());
         }
         let mut client = sidecar.medusa().await;
         let call = tokio::spawn(async move { client.purge_backups(PurgeBackupsRequest {}).await.map(drop) });
-        tokio::time::sleep(Duration::from_micros(round * 1500)).await;
+        tokio::time::sleep(Duration::from_micros(wait)).await;
         sidecar.kill();
         let _ = call.await;
         let left = keys(&sidecar.objects());
@@ -327,11 +340,11 @@ async fn a_purge_survives_kills_at_any_moment() {
                 && let Some(lost) = lost(&sidecar, &name, ELSEWHERE)
             {
                 let listed = names(&sidecar).await.contains(&(name.clone(), StatusType::Success));
-                assert!(!listed, "round {round}: {name} is listed and lost {lost}");
+                assert!(!listed, "after {wait} us: {name} is listed and lost {lost}");
             }
         }
         purge(&sidecar).await.unwrap();
-        assert_eq!(keys(&sidecar.objects()), whole_purge, "round {round}");
+        assert_eq!(keys(&sidecar.objects()), whole_purge, "after {wait} us");
     }
-    println!("{interrupted} of 20 kills came in the middle");
+    interrupted
 }

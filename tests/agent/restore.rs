@@ -207,20 +207,33 @@ async fn a_part_of_the_data_is_restored_and_no_more() {
     assert_eq!(tree(&home.join("commitlog")).len(), 1);
 }
 
-/// Killed at any moment: the next start ends with a complete restore.
 #[tokio::test]
 async fn a_restore_survives_kills_at_any_moment() {
+    let [untouched, half, whole] = killed((0..20).map(|round| 15 + round * 12)).await;
+    println!("killed with the node untouched {untouched}, half switched {half}, complete {whole} times");
+}
+
+#[tokio::test]
+#[ignore = "takes half an hour: cargo nightly"]
+async fn night_of_kills_of_a_restore() {
+    let [untouched, half, whole] = killed((0..500).map(|_| rand::random_range(5..300))).await;
+    println!("killed with the node untouched {untouched}, half switched {half}, complete {whole} times");
+}
+
+/// Killed at any moment (after so many milliseconds): the next start ends with a complete restore. Gives how often the node
+/// was untouched, half switched, and complete.
+async fn killed(waits: impl Iterator<Item = u64>) -> [u32; 3] {
     let sidecar = Sidecar::over_medusas("", |_| {}).await;
     let (root, home) = (data(&sidecar), sidecar.run.path().to_owned());
     let backups = ["f1", "b1"].map(|name| (name, content(&sidecar, name)));
     let (mut untouched, mut half, mut whole) = (0, 0, 0);
     let mut before = tree(&root);
-    for round in 0..20_u64 {
-        let (name, expected) = &backups[usize::try_from(round % 2).unwrap()];
+    for (round, wait) in waits.enumerate() {
+        let (name, expected) = &backups[round % 2];
         let key = format!("round-{round}");
         let environment = [("BACKUP_NAME", *name), ("RESTORE_KEY", key.as_str())];
         let mut running = sidecar.restore(&environment).stderr(std::process::Stdio::null()).spawn().unwrap();
-        tokio::time::sleep(Duration::from_millis(15 + round * 12)).await;
+        tokio::time::sleep(Duration::from_millis(wait)).await;
         running.kill().unwrap();
         running.wait().unwrap();
         let left = tree(&root);
@@ -239,7 +252,7 @@ async fn a_restore_survives_kills_at_any_moment() {
         assert_eq!(marker(&sidecar), Some(key));
         before = tree(&root);
     }
-    println!("killed with the node untouched {untouched}, half switched {half}, complete {whole} times");
+    [untouched, half, whole]
 }
 
 /// Half switched, and then another restore is asked for: first the one, then the other.

@@ -79,23 +79,39 @@ async fn a_full_backup_goes_on_after_a_kill() {
 }
 
 /// Killed again and again, at any moment from the first on: one good backup in the end.
+async fn killed_again_and_again(sidecar: &mut Sidecar, name: &str, first_epoch: u64, waits: impl Iterator<Item = u64>) {
+    let claim = Claim { epoch: first_epoch, ..sidecar.claim() };
+    sidecar.begin(&claim, name, true).await.unwrap();
+    let mut epoch = first_epoch;
+    for wait in waits {
+        epoch += 1;
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        sidecar.kill();
+        sidecar.start().await;
+        let again = sidecar.begin(&Claim { epoch, ..claim.clone() }, name, false).await;
+        assert!(again.is_err(), "another mode was accepted");
+        sidecar.begin(&Claim { epoch, ..claim.clone() }, name, true).await.unwrap();
+    }
+    ends_right(sidecar, &Claim { epoch: epoch + 1, ..claim }, name).await;
+}
+
 #[tokio::test]
 async fn a_backup_survives_kills_at_any_moment() {
     let mut sidecar = Sidecar::launch(Bucket::s3().await, &slow(LONG).await).await;
-    let claim = sidecar.claim();
-    sidecar.begin(&claim, "moments", true).await.unwrap();
-    for round in 1..=10_u64 {
-        tokio::time::sleep(Duration::from_millis(round * 170)).await;
-        sidecar.kill();
-        sidecar.start().await;
-        let again = sidecar.begin(&Claim { epoch: round + 1, ..claim.clone() }, "moments", false).await;
-        assert!(again.is_err(), "another mode was accepted");
-        sidecar.begin(&Claim { epoch: round + 1, ..claim.clone() }, "moments", true).await.unwrap();
-    }
-    ends_right(&sidecar, &Claim { epoch: 100, ..claim }, "moments").await;
+    killed_again_and_again(&mut sidecar, "moments", 1, (1..=10).map(|round| round * 170)).await;
 }
 
-/// Its snapshot is gone when it comes back (a node that was restarted with auto-clear, an operator's hand): a new one.
+#[tokio::test]
+#[ignore = "takes an hour: cargo nightly"]
+async fn night_of_kills_of_a_backup() {
+    let mut sidecar = Sidecar::launch(Bucket::s3().await, &slow(LONG).await).await;
+    for round in 0..50_u64 {
+        let waits = (0..10).map(|_| rand::random_range(0..1500));
+        killed_again_and_again(&mut sidecar, &format!("night-{round:02}"), 1 + round * 20, waits).await;
+    }
+}
+
+/// Hazard n. Its snapshot is gone when it comes back (a node that was restarted with auto-clear, an operator's hand): a new one.
 #[tokio::test]
 async fn a_snapshot_that_is_not_whole_is_taken_anew() {
     let mut sidecar = Sidecar::launch(Bucket::s3().await, &slow(LONG).await).await;
@@ -111,7 +127,7 @@ async fn a_snapshot_that_is_not_whole_is_taken_anew() {
     ends_right(&sidecar, &claim, "anew").await;
 }
 
-/// A failed attempt leaves things in the bucket and a snapshot: the next one uses none of it.
+/// Hazard n. A failed attempt leaves things in the bucket and a snapshot: the next one uses none of it.
 #[tokio::test]
 async fn another_attempt_starts_from_nothing() {
     let mut sidecar = Sidecar::launch(Bucket::s3().await, &slow(LONG).await).await;

@@ -129,15 +129,19 @@ async fn a_backup_that_is_only_in_the_index_is_left_out() {
     assert_eq!(sidecar.keys(), before, "a listing changed the bucket");
 }
 
+/// Hazard d.
 #[tokio::test]
 async fn a_second_sidecar_on_a_volume_is_refused() {
     let sidecar = Sidecar::launch(Bucket::Local, "").await;
     let (ini, volume) = (sidecar.ini.clone(), sidecar.volume.to_str().unwrap().to_owned());
     let config = stheno_agent::Config::load(&ini, |key| (key == "MEDUSA_TMP_DIR").then(|| volume.clone())).unwrap();
     let anywhere = Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
-    let refused = stheno_agent::run(config.clone(), anywhere, Default::default()).await.unwrap_err();
+    let refused =
+        stheno_agent::run(config.clone(), anywhere, Default::default(), Default::default()).await.unwrap_err();
     assert!(refused.to_string().starts_with("another sidecar holds "), "{refused}");
     let elsewhere = stheno_agent::Config { state_dir: sidecar.run.folder("elsewhere").unwrap(), ..config };
-    let refused = stheno_agent::run(elsewhere, Some(sidecar.address()), Default::default()).await.unwrap_err();
+    let refused = stheno_agent::run(elsewhere, Some(sidecar.address()), Default::default(), Default::default())
+        .await
+        .unwrap_err();
     assert_eq!(refused.to_string(), format!("cannot listen on {}", sidecar.address()));
 }

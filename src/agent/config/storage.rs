@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::file::sendable;
 use super::{Error, File, Password, read};
 use crate::ini::Ini;
 
@@ -31,6 +32,8 @@ pub struct Storage {
     pub bandwidth: Option<u64>,
     /// What a purge may take away.
     pub retention: Retention,
+    /// PEM file of authorities that may have signed the store's certificate, beside the system's.
+    pub authority: Option<PathBuf>,
 }
 
 /// What a purge may take away, as the user configured it.
@@ -160,14 +163,16 @@ pub(super) fn storage(file: &File<'_>, env: &impl Fn(&str) -> Option<String>) ->
         place,
         bucket,
         prefix,
-        transfers: file.count("storage", "concurrent_transfers", 1)?,
-        part_transfers: file.count("storage", "multipart_max_concurrency", 4)?,
+        transfers: file.at_once("concurrent_transfers", 1)?,
+        part_transfers: file.at_once("multipart_max_concurrency", 4)?,
         // Medusa never uploads in parts to a RADOS gateway, and then expects plain tags.
         multipart_threshold: match kind.as_str() {
             "s3_rgw" => u64::MAX,
             _ => file.size("storage", "multi_part_upload_threshold", 20 * MIB)?,
         },
         part_size: file.size("storage", "multipart_chunksize", 50 * MIB)?,
+        // Where Medusa's clients look: boto3, and the others through `requests`.
+        authority: env("AWS_CA_BUNDLE").or_else(|| env("REQUESTS_CA_BUNDLE")).map(PathBuf::from),
         retention: Retention {
             max_age_days: file.days("max_backup_age")?.unwrap_or(0),
             max_count: file.whole("storage", "max_backup_count")?.unwrap_or(0),
@@ -179,7 +184,7 @@ pub(super) fn storage(file: &File<'_>, env: &impl Fn(&str) -> Option<String>) ->
 fn s3(file: &File<'_>, kind: &str) -> Result<S3, Error> {
     let gateway = kind == "s3_rgw" && file.get("storage", "host").is_some();
     let compatible = matches!(kind, "s3_compatible" | "ibm_storage") || gateway;
-    let region = match file.get("storage", "region") {
+    let region = match file.plain("region")? {
         Some(region) if region != "default" => region.to_owned(),
         Some(_) | None => match kind.strip_prefix("s3_").filter(|_| !compatible) {
             Some(name) => named_region(name).ok_or(Error::Provider { provider: kind.to_owned() })?.to_owned(),
@@ -187,9 +192,10 @@ fn s3(file: &File<'_>, kind: &str) -> Result<S3, Error> {
         },
     };
     let (endpoint, host) = if compatible {
-        let host = file.need("storage", "host")?;
+        file.need("storage", "host")?;
+        let host = file.host()?.unwrap_or_default();
         let scheme = if file.flag("storage", "secure", true)? { "https" } else { "http" };
-        let port = file.parsed("storage", "port", |value| value.parse::<u16>().ok(), "a port number")?;
+        let port = file.port()?;
         let authority = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         (Some(format!("{scheme}://{authority}")), authority)
     } else {
@@ -216,9 +222,9 @@ fn s3(file: &File<'_>, kind: &str) -> Result<S3, Error> {
         credentials: credentials(file)?,
         verify_tls: !compatible || file.flag("storage", "ssl_verify", false)?,
         virtual_host,
-        storage_class: file.get("storage", "storage_class").map(str::to_uppercase),
-        kms_id: file.get("storage", "kms_id").map(str::to_owned),
-        sse_c_key: file.get("storage", "sse_c_key").map(str::to_owned),
+        storage_class: file.plain("storage_class")?.map(str::to_uppercase),
+        kms_id: file.plain("kms_id")?.map(str::to_owned),
+        sse_c_key: file.plain("sse_c_key")?.map(str::to_owned),
     })
 }
 
@@ -237,9 +243,12 @@ fn azure(file: &File<'_>, env: &impl Fn(&str) -> Option<String>) -> Result<Azure
         }
         None => (env("AZURE_STORAGE_ACCOUNT").ok_or(Error::Account)?, None),
     };
-    let port = file.parsed("storage", "port", |value| value.parse::<u16>().ok(), "a port number")?;
-    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-    let domain = file.get("storage", "host").unwrap_or("windows.net");
+    // It becomes a part of the host's name.
+    if !account.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') || account.is_empty() {
+        return Err(Error::AccountName { account });
+    }
+    let port = file.port()?.map(|port| format!(":{port}")).unwrap_or_default();
+    let domain = file.host()?.unwrap_or("windows.net");
     // An address has no names below it: the account comes behind it, as emulators have it.
     let endpoint = if domain.parse::<IpAddr>().is_ok() {
         let scheme = if file.flag("storage", "secure", true)? { "https" } else { "http" };
@@ -252,7 +261,7 @@ fn azure(file: &File<'_>, env: &impl Fn(&str) -> Option<String>) -> Result<Azure
         letters.iter_mut().take(1).for_each(|first| first.make_ascii_uppercase());
         letters.into_iter().collect()
     };
-    let tier = file.get("storage", "storage_class").map(capitalised);
+    let tier = file.plain("storage_class")?.map(capitalised);
     Ok(Azure { account, key, endpoint, tier })
 }
 
@@ -263,6 +272,10 @@ fn credentials(file: &File<'_>) -> Result<Option<Credentials>, Error> {
     let text = read(path)?;
     let keys = Ini::parse(&text).map_err(|source| Error::Ini { path: path.to_owned(), source })?;
     let profile = file.get("storage", "api_profile").unwrap_or("default");
+    let named = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"];
+    if let Some(key) = named.into_iter().find(|key| keys.get(profile, key).is_some_and(|text| !sendable(text))) {
+        return Err(Error::KeyText { path: path.to_owned(), profile: profile.to_owned(), key });
+    }
     match (keys.get(profile, "aws_access_key_id"), keys.get(profile, "aws_secret_access_key")) {
         (Some(id), Some(secret)) => Ok(Some(Credentials {
             id: id.to_owned(),

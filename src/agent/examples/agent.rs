@@ -26,6 +26,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             cancel.cancel();
         }
     });
-    stheno_agent::run(config, listen, cancel).await?;
+    stheno_agent::run(config, listen, Default::default(), cancel).await?;
     Ok(())
 }

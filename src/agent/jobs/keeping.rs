@@ -54,6 +54,12 @@ impl Shared {
     }
 
     async fn keep(&self, which: Which<'_>) -> Result<Totals, Error> {
+        let outcome = self.plan_and_keep(which).await;
+        self.metrics.purged(outcome.as_ref().ok());
+        outcome
+    }
+
+    async fn plan_and_keep(&self, which: Which<'_>) -> Result<Totals, Error> {
         let _one = self.keeping.lock().await;
         // Held until the end, so that no backup begins to use a file of the pool that is being deleted.
         let pool = self.pool.try_lock();

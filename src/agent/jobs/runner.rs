@@ -41,9 +41,13 @@ impl Shared {
                 () = stop.cancelled() => break Err(backup::Error::Cancelled),
                 () = self.cancel.cancelled() => {
                     tracing::info!(operation, "stopped on the way; it goes on at the next start");
+                    self.metrics.idle();
                     return;
                 }
-                _ = tick.tick() => { self.changed.send_replace(()); }
+                _ = tick.tick() => {
+                    self.metrics.progress(&self.progress);
+                    self.changed.send_replace(());
+                }
             }
         };
         // Nothing goes up any more, and the pool is free.
@@ -84,6 +88,9 @@ impl Shared {
     /// A volume that does not take the end must not hide it: it is told all the same, and after a restart found again, for
     /// what the volume says then is that the operation still runs.
     async fn end(&self, operation: &str, phase: Phase) {
+        if let Some(record) = self.state.lock().await.operation(operation) {
+            self.metrics.ended(record, &phase, now_ms());
+        }
         if let Err(error) = self.advance(operation, phase.clone()).await {
             tracing::error!(error = sentence(&error), operation, "the end cannot be written down");
             if let Some(record) = self.state.lock().await.operation_mut(operation) {

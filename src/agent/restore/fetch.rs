@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
 use tokio::io::AsyncWriteExt;
 
+use super::ground::{self, Ground};
 use super::plan::{Plan, Wanted};
 use super::request::Mode;
 use super::{Error, Sums, switch};
 use crate::config::Config;
 use crate::hash::{self, Expected, Hasher};
-use crate::store::{self, Store, path};
+use crate::store::{self, Store};
 use crate::throttle::Throttle;
 use crate::upload::{self, blocking, part_size};
 
@@ -27,13 +27,12 @@ const ATTEMPTS: u32 = 4;
 const WAIT: Duration = Duration::from_secs(2);
 /// How often the log hears of the progress.
 const REPORT: Duration = Duration::from_secs(10);
-/// Bytes that stay free whatever is brought: Cassandra has to start.
-const RESERVE: u64 = 16 << 20;
 
 pub(super) struct Fetch<'a> {
     store: &'a Store,
-    folder: &'a Path,
-    data: &'a Path,
+    grounds: &'a [Ground],
+    /// The ground of each file of the plan.
+    homes: Vec<usize>,
     plan: &'a Plan,
     mode: Mode,
     part_size: u64,
@@ -47,20 +46,22 @@ impl<'a> Fetch<'a> {
     pub(super) fn new(
         config: &'a Config,
         store: &'a Store,
-        folder: &'a Path,
+        grounds: &'a [Ground],
         plan: &'a Plan,
         mode: Mode,
     ) -> Result<Self, Error> {
-        let new = switch::incoming(folder);
-        for incoming in &plan.tables {
+        // In each data directory: what lies there of the table goes, wherever its new files are.
+        for (ground, incoming) in grounds.iter().flat_map(|ground| plan.tables.iter().map(move |table| (ground, table)))
+        {
             let place = incoming.place();
-            let dir = new.join(&place.keyspace).join(&place.table);
+            let dir = ground.incoming().join(&place.keyspace).join(&place.table);
             fs::create_dir_all(&dir).map_err(|source| Error::File { path: dir, source })?;
         }
+        let homes = ground::spread(grounds, &plan.files, mode == Mode::InPlace)?;
         Ok(Self {
             store,
-            folder,
-            data: &config.cassandra.yaml.data,
+            grounds,
+            homes,
             plan,
             mode,
             part_size: part_size(&config.storage),
@@ -93,23 +94,25 @@ impl<'a> Fetch<'a> {
 
     async fn all(&self) -> Result<Sums, Error> {
         let mut sums = Sums { files: self.plan.files.len() as u64, bytes: self.plan.bytes(), ..Sums::default() };
+        let all = self.plan.files.iter().zip(self.homes.iter().copied());
         let looked =
-            self.plan.files.iter().map(|wanted| async move { Ok::<_, Error>((wanted, self.here(wanted).await?)) });
+            all.map(|(wanted, home)| async move { Ok::<_, Error>((wanted, home, self.here(wanted, home).await?)) });
         let mut looked = futures::stream::iter(looked.collect::<Vec<_>>()).buffered(HASHES);
         let mut missing = Vec::new();
-        while let Some((wanted, here)) = looked.try_next().await? {
+        while let Some((wanted, home, here)) = looked.try_next().await? {
             match here {
                 Here::Resumed => sums.resumed += 1,
                 Here::Kept => sums.kept += 1,
                 Here::Missing => {
-                    missing.push(wanted);
+                    missing.push((wanted, home));
                     continue;
                 }
             }
             self.one(wanted);
         }
-        self.room(missing.iter().map(|wanted| wanted.object.size).sum())?;
-        let fetched = missing.into_iter().map(|wanted| self.fetch(wanted));
+        let needed: Vec<(usize, u64)> = missing.iter().map(|(wanted, home)| (*home, wanted.object.size)).collect();
+        ground::fits(self.grounds, &needed)?;
+        let fetched = missing.into_iter().map(|(wanted, home)| self.fetch(wanted, home));
         let mut fetched = futures::stream::iter(fetched.collect::<Vec<_>>()).buffer_unordered(self.at_once);
         while let Some(wanted) = fetched.try_next().await? {
             self.one(wanted);
@@ -123,13 +126,13 @@ impl<'a> Fetch<'a> {
         self.files_done.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn target(&self, wanted: &Wanted) -> PathBuf {
-        switch::incoming(self.folder).join(&wanted.to)
+    fn target(&self, wanted: &Wanted, home: usize) -> PathBuf {
+        self.grounds.get(home).map(|ground| ground.incoming().join(&wanted.to)).unwrap_or_default()
     }
 
     /// Looks for a file's content on the volume. Only a hash of the whole proves it.
-    async fn here(&self, wanted: &Wanted) -> Result<Here, Error> {
-        let target = self.target(wanted);
+    async fn here(&self, wanted: &Wanted, home: usize) -> Result<Here, Error> {
+        let target = self.target(wanted, home);
         let (size, expected) = (wanted.object.size, Expected::of(&wanted.object, self.part_size));
         let same = async |path: &Path| {
             let (path, expected) = (path.to_owned(), expected.clone());
@@ -140,7 +143,7 @@ impl<'a> Fetch<'a> {
         if same(&target).await {
             return Ok(Here::Resumed);
         }
-        let own = self.data.join(&wanted.to);
+        let own = self.grounds.get(home).map(|ground| ground.data.join(&wanted.to)).unwrap_or_default();
         if self.mode == Mode::InPlace && same(&own).await {
             let failed = |source| Error::File { path: target.clone(), source };
             // Whatever an interrupted run left under this name is not it.
@@ -160,20 +163,10 @@ impl<'a> Fetch<'a> {
         Ok(Here::Missing)
     }
 
-    fn room(&self, needed: u64) -> Result<(), Error> {
-        let failed = |error: nix::Error| Error::File { path: self.folder.to_owned(), source: error.into() };
-        let found = nix::sys::statvfs::statvfs(self.folder).map_err(failed)?;
-        let free = found.blocks_available().saturating_mul(found.fragment_size());
-        if needed > 0 && free < needed.saturating_add(RESERVE) {
-            return Err(Error::Space { path: self.folder.to_owned(), free, needed });
-        }
-        Ok(())
-    }
-
-    async fn fetch(&self, wanted: &'a Wanted) -> Result<&'a Wanted, Error> {
+    async fn fetch(&self, wanted: &'a Wanted, home: usize) -> Result<&'a Wanted, Error> {
         let mut attempt = 1;
         loop {
-            let error = match self.attempt(wanted).await {
+            let error = match self.attempt(wanted, home).await {
                 Ok(()) => return Ok(wanted),
                 Err(error) => error,
             };
@@ -188,8 +181,8 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    async fn attempt(&self, wanted: &Wanted) -> Result<(), Error> {
-        let (key, size, target) = (&wanted.object.path, wanted.object.size, self.target(wanted));
+    async fn attempt(&self, wanted: &Wanted, home: usize) -> Result<(), Error> {
+        let (key, size, target) = (&wanted.object.path, wanted.object.size, self.target(wanted, home));
         let damaged = |what: String| Error::Damaged { key: key.clone(), what };
         let expected = Expected::of(&wanted.object, self.part_size);
         let part = target
@@ -213,15 +206,12 @@ impl<'a> Fetch<'a> {
         if let Some(parent) = target.parent() {
             tokio::fs::create_dir_all(parent).await.map_err(failed)?;
         }
-        let got = match self.store.objects.get(&path(key)?).await {
-            Ok(got) => got,
-            Err(object_store::Error::NotFound { .. }) => return Err(damaged("it is not there".to_owned())),
-            Err(source) => return Err(store::Error::of("get", key, source).into()),
+        let Some(mut content) = self.store.read(key).await? else {
+            return Err(damaged("it is not there".to_owned()));
         };
         let mut output = tokio::fs::File::create(&part).await.map_err(failed)?;
-        let (mut hasher, mut content) = (Hasher::new(&expected), got.into_stream());
-        while let Some(piece) = content.next().await {
-            let piece = piece.map_err(|source| store::Error::of("get", key, source))?;
+        let mut hasher = Hasher::new(&expected);
+        while let Some(piece) = content.next().await? {
             if let Some(throttle) = &self.throttle {
                 throttle.wait(piece.len() as u64).await;
             }
@@ -241,15 +231,24 @@ impl<'a> Fetch<'a> {
 
     /// Gives everything to the owner of the data, and makes it durable: the next step is written down as decided.
     async fn settle(&self) -> Result<(), Error> {
-        let (new, data) = (switch::incoming(self.folder), self.data.to_owned());
-        let wanted: BTreeSet<PathBuf> = self.plan.files.iter().map(|wanted| self.target(wanted)).collect();
-        let path = new.clone();
-        let settled = blocking(path.clone(), move || {
-            let failed = |source| store::Error::File { path: path.clone(), source };
-            switch::keep_only(&new, &wanted).map_err(failed)?;
-            switch::give(&new, &data).map_err(failed)?;
-            let dir = fs::File::open(&new).map_err(failed)?;
-            nix::unistd::syncfs(&dir).map_err(|error| failed(error.into()))
+        let all = self.plan.files.iter().zip(self.homes.iter().copied());
+        let wanted: BTreeSet<PathBuf> = all.map(|(wanted, home)| self.target(wanted, home)).collect();
+        let grounds = self.grounds.to_vec();
+        let path = grounds.first().map(Ground::incoming).unwrap_or_default();
+        let settled = blocking(path, move || {
+            for ground in &grounds {
+                let new = ground.incoming();
+                let settle = || -> std::io::Result<()> {
+                    if !new.exists() {
+                        return Ok(());
+                    }
+                    switch::keep_only(&new, &wanted)?;
+                    switch::give(&new, &ground.data)?;
+                    Ok(nix::unistd::syncfs(&fs::File::open(&new)?)?)
+                };
+                settle().map_err(|source| store::Error::File { path: new.clone(), source })?;
+            }
+            Ok(())
         });
         Ok(settled.await?)
     }

@@ -1,10 +1,10 @@
 //! Which files of a manifest go where. Pure but for a look at the directories of the node.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::ground::Ground;
 use super::request::{Mode, Request};
 use crate::layout::{BackupName, Layout};
 use crate::manifest::{Object, Section};
@@ -20,6 +20,12 @@ pub enum Error {
     Place {
         /// As written.
         text: String,
+    },
+    /// Two contents for one file.
+    #[error("the manifest has {to} twice: nothing was touched")]
+    Twice {
+        /// Below the data directory.
+        to: String,
     },
     /// Named, and not in the backup.
     #[error("the backup has no {what}: nothing was touched")]
@@ -80,19 +86,23 @@ impl Plan {
         layout: &Layout,
         backup: &BackupName,
         request: &Request,
-        data: &Path,
+        grounds: &[Ground],
     ) -> Result<Self, Error> {
         named(sections, request)?;
         let (mut tables, mut files) = (Vec::new(), Vec::new());
+        let mut taken = BTreeSet::new();
         for section in sections.iter().filter(|section| wanted(section, request)) {
             let place = Place { keyspace: segment(&section.keyspace)?, table: segment(&section.columnfamily)? };
-            let here = data.join(&place.keyspace).join(&place.table).is_dir();
+            let here = grounds.iter().any(|ground| ground.data.join(&place.keyspace).join(&place.table).is_dir());
             if !request.whole() && request.mode == Mode::InPlace && !here {
                 return Err(Error::Schema { keyspace: place.keyspace, table: place.table });
             }
             for object in &section.objects {
                 let file = file(layout, backup, section, &object.path)?;
                 let to = format!("{}/{}/{file}", place.keyspace, place.table);
+                if !taken.insert(to.clone()) {
+                    return Err(Error::Twice { to });
+                }
                 files.push(Wanted { to, object: object.clone() });
             }
             tables.push(Incoming { place });
@@ -101,7 +111,8 @@ impl Plan {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.object.size).sum()
+        // Sizes are a manifest's words: a sum that overflows is more than any volume has.
+        self.files.iter().fold(0, |sum, file| sum.saturating_add(file.object.size))
     }
 }
 
@@ -166,6 +177,26 @@ fn file(layout: &Layout, backup: &BackupName, section: &Section, path: &str) -> 
     Ok(file.to_owned())
 }
 
+/// Whatever a manifest says, nothing is written outside of the data directory.
+#[cfg(test)]
+pub(crate) fn hostile(sections: &[Section]) {
+    let source = crate::layout::NodeName::parse("h").unwrap();
+    let request = Request {
+        key: "k".into(),
+        backup: BackupName::parse("b").unwrap(),
+        source: source.clone(),
+        mode: Mode::Remote,
+        keyspaces: BTreeSet::new(),
+        tables: BTreeSet::new(),
+    };
+    let layout = Layout::new(Some("p"), source);
+    let Ok(plan) = Plan::of(sections, &layout, &request.backup, &request, &[]) else { return };
+    let _ = plan.bytes();
+    for file in &plan.files {
+        assert!(file.to.split('/').count() >= 3 && file.to.split('/').all(|part| !matches!(part, "" | "." | "..")));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +229,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("ks/t-1")).unwrap();
         let layout = Layout::new(Some("p"), source);
-        let plan = Plan::of(sections, &layout, &request.backup, &request, dir.path())?;
+        let ground = Ground { data: dir.path().to_owned(), folder: dir.path().to_owned() };
+        let plan = Plan::of(sections, &layout, &request.backup, &request, &[ground])?;
         Ok(plan.files.iter().map(|file| file.to.clone()).collect())
     }
 
@@ -227,6 +259,9 @@ mod tests {
             let bad = plan(&[section("ks", "t-1", &[path])], Mode::InPlace, &[], &[]);
             assert!(matches!(bad, Err(Error::Place { .. })), "{path}");
         }
+        let twice = ["p/h/data/ks/t-1/f", "p/h/data/.variants/0a/f"];
+        let twice = plan(&[section("ks", "t-1", &twice)], Mode::InPlace, &[], &[]).unwrap_err();
+        assert_eq!(twice.to_string(), "the manifest has ks/t-1/f twice: nothing was touched");
         for (keyspace, table) in [("..", "t-1"), ("ks", "../t"), ("", "t"), ("ks", "a/b")] {
             assert!(matches!(
                 plan(&[section(keyspace, table, &[])], Mode::InPlace, &[], &[]),

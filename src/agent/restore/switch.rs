@@ -9,11 +9,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::ground::Ground;
 use super::plan::Place;
 
 /// What is to be switched, written down before it begins.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Switch {
+    /// The data directories; none in what an earlier version wrote.
+    #[serde(default)]
+    pub(super) dirs: Vec<PathBuf>,
     pub(super) tables: Vec<Place>,
     /// The data is another node's: what says who that node is goes.
     pub(super) remote: bool,
@@ -23,19 +27,14 @@ pub(super) struct Switch {
     pub(super) tokens: Option<Vec<String>>,
 }
 
-/// Where the new directories wait.
-pub(super) fn incoming(folder: &Path) -> PathBuf {
-    folder.join("new")
-}
-
-fn outgoing(folder: &Path) -> PathBuf {
-    folder.join("old")
-}
-
 /// Removes what is only there during a restore.
-pub(super) fn clean(folder: &Path) -> Result<(), Error> {
-    for dir in [incoming(folder), outgoing(folder)] {
+pub(super) fn clean(grounds: &[Ground]) -> Result<(), Error> {
+    for dir in grounds.iter().flat_map(|ground| [ground.incoming(), ground.outgoing()]) {
         gone(fs::remove_dir_all(&dir)).map_err(|source| Error::File { path: dir, source })?;
+    }
+    for ground in grounds.iter().skip(1) {
+        // The first one holds the stage. Empty folders do no harm.
+        let _ = fs::remove_dir(&ground.folder);
     }
     Ok(())
 }
@@ -78,19 +77,32 @@ fn gone(outcome: io::Result<()>) -> io::Result<()> {
 
 impl Switch {
     /// Switches everything that is not switched yet.
-    pub(super) fn run(&self, folder: &Path, data: &Path, beside: &[PathBuf]) -> Result<(), Error> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::File { path, source }
-        };
+    pub(super) fn run(&self, grounds: &[Ground], beside: &[PathBuf]) -> Result<(), Error> {
+        for ground in grounds {
+            self.one(ground)?;
+        }
+        if self.clear {
+            for dir in beside {
+                empty(dir).map_err(failed(dir))?;
+            }
+        }
+        for Ground { data, .. } in grounds {
+            let synced = fs::File::open(data).and_then(|dir| Ok(nix::unistd::syncfs(&dir)?));
+            synced.map_err(failed(data))?;
+        }
+        Ok(())
+    }
+
+    fn one(&self, ground: &Ground) -> Result<(), Error> {
+        let data = &ground.data;
         for Place { keyspace, table } in &self.tables {
-            let (new, live) = (incoming(folder).join(keyspace).join(table), data.join(keyspace).join(table));
+            let (new, live) = (ground.incoming().join(keyspace).join(table), data.join(keyspace).join(table));
             if !new.is_dir() {
                 // Switched before an interruption.
                 continue;
             }
             if live.exists() {
-                away(&live, folder).map_err(failed(&live))?;
+                away(&live, ground).map_err(failed(&live))?;
             }
             let parent = data.join(keyspace);
             if !parent.exists() {
@@ -101,26 +113,25 @@ impl Switch {
         if self.remote {
             let system = data.join("system");
             for identity in identities(&system).map_err(failed(&system))? {
-                away(&identity, folder).map_err(failed(&identity))?;
+                away(&identity, ground).map_err(failed(&identity))?;
             }
         }
-        if self.clear {
-            for dir in beside {
-                empty(dir).map_err(failed(dir))?;
-            }
-        }
-        let synced = fs::File::open(data).and_then(|dir| Ok(nix::unistd::syncfs(&dir)?));
-        synced.map_err(failed(data))
+        Ok(())
     }
 }
 
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::File { path, source }
+}
+
 /// Renames a table's directory away. One that was renamed away under the same name before is not needed any more.
-fn away(live: &Path, folder: &Path) -> io::Result<()> {
+fn away(live: &Path, ground: &Ground) -> io::Result<()> {
     let mut names = live.components().rev().filter_map(|part| part.as_os_str().to_str());
     let (table, keyspace) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
-    let old = outgoing(folder).join(keyspace).join(table);
+    let old = ground.outgoing().join(keyspace).join(table);
     gone(fs::remove_dir_all(&old))?;
-    fs::create_dir_all(outgoing(folder).join(keyspace))?;
+    fs::create_dir_all(ground.outgoing().join(keyspace))?;
     fs::rename(live, &old)
 }
 
@@ -183,53 +194,72 @@ mod tests {
         found
     }
 
-    fn ground(root: &Path) -> (Switch, PathBuf, PathBuf) {
-        let (folder, data) = (root.join("folder"), root.join("data"));
+    /// Two data directories; `t-1` lies in both.
+    fn node(root: &Path) -> (Switch, [Ground; 2]) {
+        let ground = |name: &str| Ground { data: root.join("data").join(name), folder: root.join("folder").join(name) };
+        let grounds = [ground("one"), ground("two")];
         let place = |keyspace: &str, table: &str| Place { keyspace: keyspace.into(), table: table.into() };
         for (file, content) in [
-            ("ks/t-1/a", "old"),
-            ("ks/t-1/snapshots/s/a", "old"),
-            ("ks/u-1/b", "old"),
-            ("ks/z-1/z", "stays"),
-            ("system/local-1/l", "me"),
+            ("one/ks/t-1/a", "old"),
+            ("two/ks/t-1/c", "old"),
+            ("one/ks/t-1/snapshots/s/a", "old"),
+            ("one/ks/u-1/b", "old"),
+            ("one/ks/z-1/z", "stays"),
+            ("one/system/local-1/l", "me"),
+            ("two/system/peers-1/l", "others"),
         ] {
-            write(&data, file, content);
+            write(&root.join("data"), file, content);
         }
-        for file in ["ks/t-1/a", "ks/u-1/b", "new/v-1/c"] {
-            write(&incoming(&folder), file, "new");
+        for file in ["one/new/ks/t-1/a", "two/new/ks/t-1/b", "one/new/ks/u-1/b", "two/new/new/v-1/c"] {
+            write(&root.join("folder"), file, "new");
         }
-        fs::create_dir_all(incoming(&folder).join("ks/empty-1")).unwrap();
+        for ground in &grounds {
+            for table in ["ks/t-1", "ks/u-1", "new/v-1", "ks/empty-1"] {
+                fs::create_dir_all(ground.incoming().join(table)).unwrap();
+            }
+        }
         write(root, "commitlog/segment", "log");
         let tables = vec![place("ks", "t-1"), place("ks", "u-1"), place("new", "v-1"), place("ks", "empty-1")];
-        (Switch { tables, remote: true, clear: true, tokens: None }, folder, data)
+        (Switch { dirs: Vec::new(), tables, remote: true, clear: true, tokens: None }, grounds)
     }
 
     #[test]
     fn interrupted_anywhere_it_ends_the_same() {
-        let expected: Vec<(String, String)> =
-            [("ks/t-1/a", "new"), ("ks/u-1/b", "new"), ("ks/z-1/z", "stays"), ("new/v-1/c", "new")]
-                .map(|(name, content)| (name.to_owned(), content.to_owned()))
-                .to_vec();
-        for done in 0..=4 {
+        let expected: Vec<(String, String)> = [
+            ("one/ks/t-1/a", "new"),
+            ("one/ks/u-1/b", "new"),
+            ("one/ks/z-1/z", "stays"),
+            ("two/ks/t-1/b", "new"),
+            ("two/new/v-1/c", "new"),
+        ]
+        .map(|(name, content)| (name.to_owned(), content.to_owned()))
+        .to_vec();
+        for done in 0..=8 {
             let dir = tempfile::tempdir().unwrap();
-            let (switch, folder, data) = ground(dir.path());
+            let (switch, grounds) = node(dir.path());
             // What a run does until it is killed after `done` tables, or between the two renames of the next one.
-            let first = Switch { tables: switch.tables[..done].to_vec(), remote: false, clear: false, tokens: None };
-            first.run(&folder, &data, &[]).unwrap();
-            if let Some(next) = switch.tables.get(done) {
-                let live = data.join(&next.keyspace).join(&next.table);
-                if live.exists() {
-                    away(&live, &folder).unwrap();
+            for (at, ground) in grounds.iter().enumerate() {
+                let done = (done - done.min(4 * at)).min(4);
+                let first =
+                    Switch { tables: switch.tables[..done].to_vec(), remote: false, clear: false, ..switch.clone() };
+                first.run(std::slice::from_ref(ground), &[]).unwrap();
+                if done < 4 {
+                    let next = &switch.tables[done];
+                    let live = ground.data.join(&next.keyspace).join(&next.table);
+                    if live.exists() {
+                        away(&live, ground).unwrap();
+                    }
+                    break;
                 }
             }
             for _ in 0..2 {
-                switch.run(&folder, &data, &[dir.path().join("commitlog"), dir.path().join("hints")]).unwrap();
+                switch.run(&grounds, &[dir.path().join("commitlog"), dir.path().join("hints")]).unwrap();
             }
-            assert_eq!(tree(&data), expected, "after {done}");
-            assert!(data.join("ks/empty-1").is_dir());
+            assert_eq!(tree(&dir.path().join("data")), expected, "after {done}");
+            assert!(grounds.iter().all(|ground| ground.data.join("ks/empty-1").is_dir()));
             assert_eq!(tree(&dir.path().join("commitlog")), []);
-            clean(&folder).unwrap();
-            assert_eq!(tree(&folder), []);
+            clean(&grounds).unwrap();
+            assert_eq!(tree(&dir.path().join("folder")), []);
         }
     }
 }

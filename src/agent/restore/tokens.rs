@@ -10,7 +10,7 @@ use crate::layout::{BackupName, Layout};
 use crate::store::Store;
 
 /// The tokens that the backup's tokenmap gives the source.
-pub(super) async fn of(store: &Store, layout: &Layout, backup: &BackupName) -> Result<Vec<String>, Error> {
+pub(crate) async fn of(store: &Store, layout: &Layout, backup: &BackupName) -> Result<Vec<String>, Error> {
     let key = layout.meta(backup, "tokenmap.json");
     let node = layout.node().as_str();
     let json = store.get(&key).await?.unwrap_or_default();

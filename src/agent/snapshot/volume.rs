@@ -1,5 +1,6 @@
 //! A snapshot on the data volume: its tables and files, found without reading them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -65,15 +66,36 @@ pub fn extent(tables: &[Table]) -> Extent {
     extent
 }
 
-/// Finds a snapshot below the data directory, tables and files in order. Empty when there is none.
-pub async fn scan(data: &Path, tag: &str) -> Result<Vec<Table>, Error> {
-    let (data, tag) = (data.to_owned(), tag.to_owned());
-    let path = data.clone();
-    let scanned = tokio::task::spawn_blocking(move || find(&data, &tag)).await;
+/// Finds a snapshot below the data directories, tables and files in order. Empty when there is none.
+pub async fn scan(dirs: impl Iterator<Item = &Path>, tag: &str) -> Result<Vec<Table>, Error> {
+    let (dirs, tag): (Vec<PathBuf>, _) = (dirs.map(Path::to_owned).collect(), tag.to_owned());
+    let path = dirs.first().cloned().unwrap_or_default();
+    let scanned = tokio::task::spawn_blocking(move || find(&dirs, &tag)).await;
     scanned.unwrap_or_else(|error| Err(Error::Scan { path, source: std::io::Error::other(error) }))
 }
 
-fn find(data: &Path, tag: &str) -> Result<Vec<Table>, Error> {
+/// A table that lies in several data directories is one table: Cassandra numbers its SSTables over all of them.
+fn find(dirs: &[PathBuf], tag: &str) -> Result<Vec<Table>, Error> {
+    let mut all: BTreeMap<(String, String), Vec<SnapshotFile>> = BTreeMap::new();
+    for dir in dirs {
+        for found in find_in(dir, tag)? {
+            all.entry((found.keyspace, found.table)).or_default().extend(found.files);
+        }
+    }
+    let table = |((keyspace, table), mut files): ((String, String), Vec<SnapshotFile>)| {
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        match files.windows(2).find(|pair| matches!(pair, [a, b] if a.name == b.name)) {
+            Some(pair) => {
+                let path = |at: usize| pair.get(at).map(|file| file.path.clone()).unwrap_or_default();
+                Err(Error::Twice { first: path(0), second: path(1) })
+            }
+            None => Ok(Table { keyspace, table, files }),
+        }
+    };
+    all.into_iter().map(table).collect()
+}
+
+fn find_in(data: &Path, tag: &str) -> Result<Vec<Table>, Error> {
     let mut tables = Vec::new();
     for (keyspace, keyspace_dir) in directories(data)? {
         if keyspace == EXCLUDED {
@@ -86,7 +108,6 @@ fn find(data: &Path, tag: &str) -> Result<Vec<Table>, Error> {
             }
             let mut files = Vec::new();
             collect(&snapshot, "", &mut files)?;
-            files.sort_by(|a, b| a.name.cmp(&b.name));
             tables.push(Table { keyspace: keyspace.clone(), table, files });
         }
     }
@@ -152,6 +173,7 @@ mod tests {
         ] {
             write(dir.path(), file, content);
         }
+        let scan = async |dir: &Path, tag| scan(std::iter::once(dir), tag).await;
         let tables = scan(dir.path(), "medusa-a").await.unwrap();
         let names: Vec<(&str, Vec<&str>)> =
             tables.iter().map(|t| (t.table.as_str(), t.files.iter().map(|f| f.name.as_str()).collect())).collect();
@@ -159,5 +181,31 @@ mod tests {
         assert_eq!(extent(&tables), Extent { files: 2, bytes: 6 });
         assert_eq!(scan(dir.path(), "medusa-none").await.unwrap(), []);
         assert!(matches!(scan(&dir.path().join("no"), "x").await, Err(Error::Scan { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_table_in_several_directories_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = ["one", "two"].map(|name| dir.path().join(name));
+        for (file, content) in [
+            ("one/ks/t-1/snapshots/medusa-a/nb-2-big-Data.db", "12"),
+            ("two/ks/t-1/snapshots/medusa-a/nb-1-big-Data.db", "1"),
+            ("two/ks/t-1/snapshots/medusa-a/.idx/nb-2-big-Data.db", ""),
+            ("two/ks/u-2/snapshots/medusa-a/nb-1-big-Data.db", "1"),
+        ] {
+            write(dir.path(), file, content);
+        }
+        let scan = async || scan(dirs.iter().map(PathBuf::as_path), "medusa-a").await;
+        let tables = scan().await.unwrap();
+        let names: Vec<&str> = tables[0].files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, [".idx/nb-2-big-Data.db", "nb-1-big-Data.db", "nb-2-big-Data.db"]);
+        assert_eq!((tables.len(), extent(&tables)), (2, Extent { files: 4, bytes: 4 }));
+        // One place in the bucket cannot hold both.
+        write(dir.path(), "one/ks/t-1/snapshots/medusa-a/nb-1-big-Data.db", "other");
+        let said = scan().await.unwrap_err().to_string();
+        assert!(
+            said.starts_with("two data directories hold a file of one name: ") && said.contains("/one/ks/t-1/"),
+            "{said}"
+        );
     }
 }

@@ -14,6 +14,15 @@ pub enum Error {
         #[source]
         source: object_store::Error,
     },
+    /// The store's own authority.
+    #[error("cannot use the certificates in {}, which AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE names", path.display())]
+    Authority {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The directory of a local store cannot be made.
     #[error("cannot make the bucket's directory {}", path.display())]
     Directory {
@@ -87,7 +96,11 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Failed { .. } | Self::File { .. } | Self::Changed { .. } | Self::Directory { .. } => true,
-            Self::Open { .. } | Self::Denied { .. } | Self::NoBucket { .. } | Self::Key { .. } => false,
+            Self::Open { .. }
+            | Self::Authority { .. }
+            | Self::Denied { .. }
+            | Self::NoBucket { .. }
+            | Self::Key { .. } => false,
         }
     }
 

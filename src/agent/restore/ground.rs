@@ -1,0 +1,186 @@
+//! The data directories of a node: each with a folder on its own file system, where what comes waits for the switch, and
+//! which SSTable goes to which of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::plan::Wanted;
+use super::{Error, FOLDER};
+
+/// Keyspaces that Cassandra keeps in its first data directory alone (CASSANDRA-14793).
+const FIRST: [&str; 2] = ["system", "system_schema"];
+/// Bytes that stay free whatever is brought: Cassandra has to start.
+const RESERVE: u64 = 16 << 20;
+
+/// One data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ground {
+    /// Where Cassandra reads.
+    pub(super) data: PathBuf,
+    /// On the same file system, so that renaming is all that a switch takes.
+    pub(super) folder: PathBuf,
+}
+
+impl Ground {
+    /// All of a node, in Cassandra's order. The first one's folder holds the stage too.
+    pub(super) fn all<'a>(dirs: impl Iterator<Item = &'a Path>) -> Result<Vec<Self>, Error> {
+        dirs.enumerate().map(|(at, data)| Self::of(data, at)).collect()
+    }
+
+    fn of(data: &Path, at: usize) -> Result<Self, Error> {
+        let failed = |source| Error::File { path: data.to_owned(), source };
+        fs::create_dir_all(data).map_err(failed)?;
+        let device = |path: &Path| fs::metadata(path).map(|found| found.dev());
+        let beside = data.parent().filter(|home| device(home).ok() == device(data).ok());
+        let folder = beside.unwrap_or(data).join(FOLDER);
+        let folder = if at == 0 { folder } else { folder.join(at.to_string()) };
+        Ok(Self { data: data.to_owned(), folder })
+    }
+
+    /// Where the new directories wait.
+    pub(super) fn incoming(&self) -> PathBuf {
+        self.folder.join("new")
+    }
+
+    /// Where the old ones go.
+    pub(super) fn outgoing(&self) -> PathBuf {
+        self.folder.join("old")
+    }
+
+    fn room(&self) -> Result<(u64, u64), Error> {
+        let failed = |source| Error::File { path: self.data.clone(), source };
+        let found = nix::sys::statvfs::statvfs(&self.data).map_err(|error| failed(error.into()))?;
+        let device = fs::metadata(&self.data).map_err(failed)?.dev();
+        Ok((device, found.blocks_available().saturating_mul(found.fragment_size())))
+    }
+}
+
+/// Refuses what does not fit: bytes that are missing, by the ground that they are for.
+pub(super) fn fits(grounds: &[Ground], missing: &[(usize, u64)]) -> Result<(), Error> {
+    let mut devices: BTreeMap<u64, (u64, u64, &Path)> = BTreeMap::new();
+    for (at, bytes) in missing.iter().filter(|(_, bytes)| *bytes > 0) {
+        let Some(ground) = grounds.get(*at) else { continue };
+        let (device, free) = ground.room()?;
+        let entry = devices.entry(device).or_insert((free, 0, &ground.data));
+        entry.1 = entry.1.saturating_add(*bytes);
+    }
+    match devices.into_values().find(|(free, needed, _)| *free < needed.saturating_add(RESERVE)) {
+        Some((free, needed, path)) => Err(Error::Space { path: path.to_owned(), free, needed }),
+        None => Ok(()),
+    }
+}
+
+/// Chooses the ground of each file: all components of an SSTable go to one, where an interrupted run brought one of them,
+/// else where the node has it (`keep`), else so that all are filled alike, each by its room.
+pub(super) fn spread(grounds: &[Ground], files: &[Wanted], keep: bool) -> Result<Vec<usize>, Error> {
+    if grounds.len() == 1 {
+        return Ok(vec![0; files.len()]);
+    }
+    let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut homes: BTreeMap<&str, usize> = BTreeMap::new();
+    for Wanted { to, object } in files {
+        let table = sstable(to);
+        let size = sizes.entry(table).or_default();
+        *size = size.saturating_add(object.size);
+        if homes.contains_key(table) {
+            continue;
+        }
+        let brought = grounds.iter().position(|ground| ground.incoming().join(to).exists());
+        let own = || grounds.iter().position(|ground| keep && ground.data.join(to).exists());
+        let first = || FIRST.contains(&to.split('/').next().unwrap_or_default()).then_some(0);
+        homes.extend(brought.or_else(own).or_else(first).map(|at| (table, at)));
+    }
+    let rooms = grounds.iter().map(Ground::room).collect::<Result<Vec<_>, _>>()?;
+    let mut given = vec![0_u64; grounds.len()];
+    for (table, at) in &homes {
+        given[*at] = given[*at].saturating_add(sizes[table]);
+    }
+    // Directories of one file system share its room.
+    let share = |at: usize| rooms[at].1 / rooms.iter().filter(|room| room.0 == rooms[at].0).count().max(1) as u64;
+    for (table, size) in &sizes {
+        if homes.contains_key(table) {
+            continue;
+        }
+        let full = |at: &usize| given[*at].saturating_add(*size) as f64 / share(*at).max(1) as f64;
+        let emptiest = (0..grounds.len()).min_by(|a, b| full(a).total_cmp(&full(b))).unwrap_or(0);
+        given[emptiest] = given[emptiest].saturating_add(*size);
+        homes.insert(table, emptiest);
+    }
+    Ok(files.iter().map(|wanted| homes.get(sstable(&wanted.to)).copied().unwrap_or(0)).collect())
+}
+
+/// The SSTable that a file is a component of: `ks/t-1/nb-7-big` of `ks/t-1/nb-7-big-Data.db`, and of its attached indexes.
+fn sstable(to: &str) -> &str {
+    let name = to.rfind('/').map_or(0, |at| at + 1);
+    to[name..].rfind('-').map_or(to, |dash| &to[..name + dash])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Object;
+
+    fn wanted(to: &str, size: u64) -> Wanted {
+        Wanted { to: to.to_owned(), object: Object { path: to.to_owned(), md5: None, size } }
+    }
+
+    fn node() -> (tempfile::TempDir, Vec<Ground>) {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = ["one", "two", "three"].map(|name| dir.path().join(name));
+        let grounds = Ground::all(dirs.iter().map(PathBuf::as_path)).unwrap();
+        (dir, grounds)
+    }
+
+    #[test]
+    fn folders_do_not_meet() {
+        let (dir, grounds) = node();
+        let folders: Vec<&Path> =
+            grounds.iter().map(|ground| ground.folder.strip_prefix(dir.path()).unwrap()).collect();
+        assert_eq!(folders, [".stheno-restore", ".stheno-restore/1", ".stheno-restore/2"].map(Path::new));
+    }
+
+    #[test]
+    fn the_components_of_an_sstable_stay_together() {
+        let (dir, grounds) = node();
+        let mut files = Vec::new();
+        for number in 0..30 {
+            for component in ["Data.db", "Index.db", "SAI+aa+things_idx+TermsData.db"] {
+                files.push(wanted(&format!("ks/t-1/nb-{number}-big-{component}"), 10 + number));
+                files.push(wanted(&format!("ks/t-1/.idx/nb-{number}-big-{component}"), 5));
+            }
+        }
+        files.push(wanted("system/local-1/nb-1-big-Data.db", 1_000_000));
+        files.push(wanted("ks/t-1/odd", 1));
+        let homes = spread(&grounds, &files, false).unwrap();
+        let mut given = [0_u64; 3];
+        for (one, at) in files.iter().zip(&homes) {
+            given[*at] += one.object.size;
+            let of = sstable(&one.to);
+            assert!(files.iter().zip(&homes).all(|(other, home)| sstable(&other.to) != of || home == at), "{of}");
+        }
+        assert_eq!(homes[files.len() - 2], 0);
+        // The first one has a lot of the system already.
+        assert!(given[1].abs_diff(given[2]) < 200 && given[0] == 1_000_000, "{given:?}");
+
+        // What is there stays there, and what an interrupted run brought is found again.
+        for (path, text) in
+            [("three/ks/t-1/nb-7-big-Index.db", "x"), (".stheno-restore/1/new/ks/t-1/nb-9-big-Data.db", "x")]
+        {
+            fs::create_dir_all(dir.path().join(path).parent().unwrap()).unwrap();
+            fs::write(dir.path().join(path), text).unwrap();
+        }
+        let homes = spread(&grounds, &files, true).unwrap();
+        let home = |to: &str| homes[files.iter().position(|file| file.to == to).unwrap()];
+        assert_eq!((home("ks/t-1/nb-7-big-Data.db"), home("ks/t-1/nb-9-big-Index.db")), (2, 1));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let (_dir, grounds) = node();
+        fits(&grounds, &[(0, 0), (1, 0)]).unwrap();
+        let refused = fits(&grounds, &[(1, u64::MAX / 2), (2, u64::MAX)]).unwrap_err();
+        assert!(matches!(refused, Error::Space { needed: u64::MAX, .. }), "{refused}");
+    }
+}

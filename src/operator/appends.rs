@@ -128,6 +128,10 @@ async fn run(log: &Log, append: Append, silence: &Silence, cancel: &Cancellation
                 // The server was there all the time, and nobody else wrote instead.
                 let silent = last == expected && log.link().borrow().losses == losses;
                 let refused = if silent { silence.again().map(Refusal::Everything) } else { None };
+                if silent && silence.restarts() {
+                    tracing::warn!("the private nats-server stores nothing though there is room: it is started again");
+                    log.restart_server().await;
+                }
                 Ended::Certain { aggregate, id, appended: Appended::NotIn { last }, refused }
             }
             Err(crate::log::resolve::Error::Cancelled) => Ended::Cancelled,

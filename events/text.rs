@@ -1,6 +1,7 @@
 //! Reading text without a detour over owned strings: a replay reads millions of them.
 
 use crate::Time;
+use chrono::Datelike as _;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use std::borrow::Cow;
 use std::fmt;
@@ -25,10 +26,19 @@ pub(crate) fn shared<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<s
     deserializer.deserialize_str(Shared)
 }
 
-/// An instant. Ours are always written in one form, which is read without a parser for all forms there are.
+/// An instant. Ours are always written in one form, which is read without a parser for all forms there are. One outside the
+/// years that have four digits is none: time that is counted on from it would leave what can be said at all.
 pub(crate) fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
     let text = Glance::deserialize(deserializer)?.0;
-    in_our_form(text.as_bytes()).map_or_else(|| text.parse().map_err(D::Error::custom), Ok)
+    if let Some(time) = in_our_form(text.as_bytes()) {
+        return Ok(time);
+    }
+    let time: Time = text.parse().map_err(D::Error::custom)?;
+    if (0..=9999).contains(&time.year()) {
+        Ok(time)
+    } else {
+        Err(D::Error::custom(format_args!("{text} lies outside the years 0 to 9999")))
+    }
 }
 
 /// Reads `2026-03-01T02:00:00.125Z`.

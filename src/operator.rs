@@ -241,16 +241,22 @@ impl Operator {
         self.health.lead(leader);
         self.unled();
         // Last: what is under way was told to stop before another process may take over.
-        let reached = self.away.is_none_or(|since| since.elapsed() < LOG_AWAY);
-        self.candidate.may_stand(self.engine.fit() && reached);
+        let late = |since: Option<Instant>| since.is_some_and(|since| since.elapsed() >= LOG_AWAY);
+        let unanswered = late(self.appends.oldest());
+        if unanswered {
+            let message = "The NATS server is there, and does not say whether it has stored a message: its cluster may \
+                           have no leader, or not reach it.";
+            self.health.set(health::LOG_WRITABLE, false, "Unanswered", message);
+        }
+        self.candidate.may_stand(self.engine.fit() && !late(self.away) && !unanswered);
         self.health.speak(self.candidate.holds() || self.candidate.vacant());
     }
 
     /// When to wake though nothing happens.
     fn wake(&self) -> Instant {
         let due = self.polled + self.engine.wake_in().unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
-        let lost = self.away.map(|since| since + LOG_AWAY).filter(|at| *at > self.polled);
-        [self.ending, lost].into_iter().flatten().fold(due, Instant::min)
+        let late = |since: Option<Instant>| since.map(|since| since + LOG_AWAY).filter(|at| *at > self.polled);
+        [self.ending, late(self.away), late(self.appends.oldest())].into_iter().flatten().fold(due, Instant::min)
     }
 
     fn woken(&mut self) {

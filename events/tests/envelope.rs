@@ -226,6 +226,22 @@ proptest! {
     }
 }
 
+/// Time is counted on from what a message says: behind what can be said nothing may be counted.
+#[test]
+fn an_instant_that_nothing_can_be_added_to_is_refused() {
+    for (key, text, read) in [
+        ("at", "9999-12-31T23:59:59.999Z", true),
+        ("at", "+262142-12-31T23:59:59.999Z", false),
+        ("wall", "-262143-01-01T00:00:00Z", false),
+    ] {
+        let mut stored = as_value(&sample().encode().unwrap());
+        *field(&mut stored, key) = Value::from(text);
+        let found = Envelope::decode(&as_bytes(&stored));
+        assert_eq!(found.is_ok(), read, "{text}");
+        assert!(matches!(found, Ok(_) | Err(DecodeError::Malformed(_))));
+    }
+}
+
 #[test]
 fn an_envelope_is_a_map_of_its_layout() {
     let good = sample();

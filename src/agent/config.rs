@@ -120,6 +120,8 @@ pub enum Error {
 pub struct Config {
     /// This node's name in keys.
     pub node: NodeName,
+    /// The pod in which we run, where we were told.
+    pub pod: Option<String>,
     /// Where backups go.
     pub storage: Storage,
     /// How Cassandra is reached.
@@ -192,6 +194,7 @@ impl Config {
         };
         Ok(Self {
             node,
+            pod: env("POD_NAME"),
             storage: storage::storage(&file, &env)?,
             cassandra: Cassandra {
                 login: cassandra::login(&file, &env)?,

@@ -19,15 +19,19 @@ use stheno_projections::backup::{Node, NodeState, Operation, Reading, Stage};
 pub fn decide(dc: &Datacenter, context: Context<'_>) -> Vec<Event> {
     let mut events = Vec::new();
     let mut taken = dc.open.iter().filter_map(|(_, job)| dc.operation(job)).find(|operation| operation.active());
+    let mut in_line = 0;
     for (_, job) in &dc.open {
         let Some(operation) = dc.operation(job) else { continue };
         match &operation.stage {
             Stage::Waiting { wait, .. } => {
-                let decided = waiting(dc, context, operation, taken, wait.as_ref());
+                let place = Place { taken, in_line };
+                let decided = waiting(dc, context, operation, place, wait.as_ref());
                 // Who starts takes the datacenter: those behind it see that in the same breath.
                 if decided.iter().any(|event| matches!(event, Event::Backup(stheno_events::backup::Event::Started(_))))
                 {
                     taken = Some(operation);
+                } else {
+                    in_line += 1;
                 }
                 events.extend(decided);
             }
@@ -54,19 +58,32 @@ pub(crate) fn abandon(dc: &Datacenter) -> impl Iterator<Item = Event> {
     })
 }
 
+/// What a job that waits has before it.
+struct Place<'a> {
+    /// The operation that holds the datacenter.
+    taken: Option<&'a Operation>,
+    /// Jobs that wait and came earlier.
+    in_line: usize,
+}
+
 fn waiting(
     dc: &Datacenter,
     context: Context<'_>,
     operation: &Operation,
-    taken: Option<&Operation>,
+    place: Place<'_>,
     wait: Option<&stheno_projections::backup::Wait>,
 ) -> Vec<Event> {
     let job = &operation.request.meta.uid;
     if operation.gone || operation.request.meta.deleting.is_some() {
         return vec![refused(job, "the job was deleted before it started")];
     }
-    let (reason, message) = if let Some(other) = taken {
-        (WaitReason::OperationRunning, format!("waits for backup {} of the same datacenter", other.request.meta.name))
+    let (reason, message) = if let Some(other) = place.taken {
+        let message = if place.in_line < policy::NAMED_WAITS {
+            format!("waits for backup {} of the same datacenter", other.request.meta.name)
+        } else {
+            "waits for the backups of the same datacenter that were asked for earlier".to_owned()
+        };
+        (WaitReason::OperationRunning, message)
     } else {
         match ready(dc, context) {
             Ok(nodes) => return vec![Started { job: job.clone(), nodes }.into()],

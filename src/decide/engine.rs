@@ -101,6 +101,18 @@ struct InFlight {
 /// An object in a room.
 type Place = (ObjectKind, Uid);
 
+/// Whether the quiet time of this process's term in an aggregate is as long as it must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Quiet {
+    /// It is, or there is none.
+    #[default]
+    Counted,
+    /// The message with which it begins was just read. It was sent at this moment, where that is known.
+    Read { sent_ms: Option<u64> },
+    /// That message was long on its way: the time is counted anew.
+    Late,
+}
+
 /// What waits to be written about one datacenter.
 #[derive(Debug, Clone, Default)]
 struct Room {
@@ -119,6 +131,7 @@ struct Room {
     in_flight: Option<InFlight>,
     /// After a conflict: nothing is composed before this sequence was folded.
     behind: u64,
+    quiet: Quiet,
     /// Something may follow from the state.
     dirty: bool,
     /// When something may follow though nothing happens.
@@ -263,7 +276,13 @@ impl Engine {
                 if let Ok(envelope) = envelope
                     && self.term() == Some(envelope.epoch)
                 {
-                    self.claims_committed(envelope, own.as_ref().map(|sent| sent.sent_ms));
+                    let sent_ms = own.as_ref().map(|sent| sent.sent_ms);
+                    if let Some(room) = self.rooms.get_mut(key).filter(|_| compose::begins_quiet_time(envelope)) {
+                        // Once it is in, nobody else can write: counting anew does not have to be quick.
+                        let late = room.quiet == Quiet::Late;
+                        room.quiet = if late { Quiet::Counted } else { Quiet::Read { sent_ms } };
+                    }
+                    self.claims_committed(envelope, sent_ms);
                     self.witness_terminal(envelope);
                 }
                 // A former leader wrote, or a message that was given up: what was no news may be some again.

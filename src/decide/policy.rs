@@ -23,6 +23,10 @@ pub const CLOSING_DEADLINE: TimeDelta = TimeDelta::minutes(10);
 /// A successor starts no effect in an aggregate before this time after taking it (LOG.md, epochs and claims).
 pub const QUIET: TimeDelta = TimeDelta::seconds(10);
 
+/// The quiet time is counted from when its message was composed; where that took longer than this to be stored and read,
+/// it is counted anew.
+pub const LED_WITHIN_MS: u64 = 1_000;
+
 /// A claim is started within this time of its append, by a clock that counts suspended time, or abandoned.
 pub const START_WITHIN_MS: u64 = 5_000;
 
@@ -31,6 +35,10 @@ pub const STARTS_AT_ONCE: usize = 32;
 
 /// Attempts of a node whose sidecar says that another one may succeed.
 pub const ATTEMPTS: u32 = 3;
+
+/// So many jobs of those that wait in line say whom they wait for. Those behind only say that they wait: with each backup
+/// that ends, every such sentence changes.
+pub const NAMED_WAITS: usize = 8;
 
 /// Progress is recorded at most this often for a datacenter.
 pub const PROGRESS_EVERY: TimeDelta = TimeDelta::seconds(30);

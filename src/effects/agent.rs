@@ -40,8 +40,13 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
         kind = kind(&sidecar) => kind,
     };
     let kind = match kind {
-        Ok((_, seen)) if seen > errand.effect.key.epoch => return errand.overtaken(seen).await,
-        Ok((kind, _)) => kind,
+        Ok(Answers { pod, .. }) if !pod.is_empty() && pod != errand.pod().as_str() => {
+            // The address is another pod's by now, and what is known of it is old: nothing may happen there.
+            let error = format!("at {}:{} is pod {pod} now, not pod {}", address.0, address.1, errand.pod());
+            return errand.unanswered(errand.resumes(), None, &error).await;
+        }
+        Ok(Answers { epoch, .. }) if epoch > errand.effect.key.epoch => return errand.overtaken(epoch).await,
+        Ok(Answers { kind, .. }) => kind,
         // Only a question was sent so far: a start has certainly not been.
         Err(failure) => return errand.unanswered(errand.resumes(), None, failure.sentence()).await,
     };
@@ -57,11 +62,22 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
     }
 }
 
-/// Who answers there, and the highest term that it has served: stock Medusa has no such service, and knows no terms.
-async fn kind(sidecar: &Sidecar) -> Result<(SidecarKind, Epoch), Failure> {
+/// Who answers there.
+struct Answers {
+    kind: SidecarKind,
+    /// The highest term that it has served; stock Medusa knows no terms.
+    epoch: Epoch,
+    /// Its pod; empty where it does not tell.
+    pod: String,
+}
+
+/// Who answers there: stock Medusa has no such service.
+async fn kind(sidecar: &Sidecar) -> Result<Answers, Failure> {
     match within(sidecar.pace.unary, "Capabilities", sidecar.ours().capabilities(CapabilitiesRequest {})).await {
-        Ok(answer) => Ok((SidecarKind::Stheno, Epoch(answer.epoch))),
-        Err(failure) if failure.is(Code::Unimplemented) => Ok((SidecarKind::Medusa, Epoch(0))),
+        Ok(answer) => Ok(Answers { kind: SidecarKind::Stheno, epoch: Epoch(answer.epoch), pod: answer.pod }),
+        Err(failure) if failure.is(Code::Unimplemented) => {
+            Ok(Answers { kind: SidecarKind::Medusa, epoch: Epoch(0), pod: String::new() })
+        }
         Err(failure) => Err(failure),
     }
 }

@@ -9,13 +9,14 @@
 //! - `server.json` (0600) says pid, port and token. It is written before the start (without pid and port) and after it;
 //!   in between, the server's own pid and port files say the same, so that a starter may die at any point.
 //!
-//! After a crash of its last user the server stays, and the next command finds and uses it. A server that died is started
-//! again, on the same port, by any process that uses it.
+//! After a crash of its last user the server stays, and the next command finds and uses it. A server that died, or that
+//! is ended because it stores nothing any more, is started again, on the same port, by any process that uses it.
 
 mod files;
 mod server;
 
 use files::{Lock, Room};
+use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -173,6 +174,20 @@ impl Embedded {
             }
         });
         *self.shared.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(watcher);
+    }
+
+    /// Ends the server that runs, for all its users: whoever keeps it alive starts another one on the same port. What was
+    /// acknowledged is on the disk.
+    pub async fn restart(&self) {
+        let (room, pid) = (&self.shared.room, self.pid());
+        if self.shared.stop.is_cancelled() || !room.signal_if(pid, Signal::SIGTERM) {
+            return;
+        }
+        let killed = Instant::now() + GRACE;
+        while room.is_this(pid) && Instant::now() < killed {
+            sleep(LOOK).await;
+        }
+        room.signal_if(pid, Signal::SIGKILL);
     }
 
     /// Ends the use; ends the server when this was its last user.

@@ -92,6 +92,13 @@ impl Log {
         self.inner.gauge.watch()
     }
 
+    /// Starts the private server anew, where this log has one: after a failed write it stores nothing until then.
+    pub async fn restart_server(&self) {
+        if let Some(server) = &self.inner.embedded {
+            server.restart().await;
+        }
+    }
+
     /// Waits until everything that was handed over is sent (at most the patience of a request), and ends the private
     /// server when this was its last user. Clones must not be used afterwards.
     pub async fn close(self) {

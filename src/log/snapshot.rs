@@ -80,7 +80,7 @@ impl Snapshots {
                 ..ObjectMetadata::default()
             };
             bucket.put(object, &mut &*world).await.map_err(|error| failed(error.to_string()))?;
-            self.prune(&bucket).await;
+            self.prune(&bucket, meta.sequence).await;
             Ok(())
         };
         timeout(PATIENCE, put).await.unwrap_or_else(|_| Err(failed("the server does not answer".into())))
@@ -148,9 +148,10 @@ impl Snapshots {
         found
     }
 
-    async fn prune(&self, bucket: &ObjectStore) {
+    /// `newest` is the one that was just stored: what lies behind it is of a history that was lost.
+    async fn prune(&self, bucket: &ObjectStore, newest: u64) {
         let all = self.list(bucket).await;
-        let metas: Vec<&Meta> = all.iter().map(|(_, meta)| meta).collect();
+        let metas: Vec<&Meta> = all.iter().map(|(_, meta)| meta).filter(|meta| meta.sequence <= newest).collect();
         let kept = kept(&metas);
         for (name, meta) in &all {
             if !kept.contains(&meta.sequence)

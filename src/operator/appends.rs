@@ -17,6 +17,7 @@ use std::time::Duration;
 use stheno_decide::engine::{Append, Appended};
 use stheno_events::{Aggregate, EventId};
 use tokio::sync::{Mutex, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How an append ended.
@@ -54,7 +55,9 @@ pub(super) struct Appends {
     silence: Arc<Silence>,
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
-    running: FuturesUnordered<BoxFuture<'static, Ended>>,
+    running: FuturesUnordered<BoxFuture<'static, (EventId, Ended)>>,
+    /// Since when each of them is under way.
+    since: BTreeMap<EventId, Instant>,
     /// Whose turn it is in each aggregate that is written.
     turns: BTreeMap<Aggregate, Arc<Mutex<()>>>,
     /// Where to say that a message was read.
@@ -63,8 +66,17 @@ pub(super) struct Appends {
 
 impl Appends {
     pub(super) fn new(log: Log, silence: Silence, metrics: Arc<Metrics>, cancel: CancellationToken) -> Self {
-        let (turns, unread) = (BTreeMap::new(), BTreeMap::new());
-        Self { log, silence: Arc::new(silence), metrics, cancel, running: FuturesUnordered::new(), turns, unread }
+        let (turns, unread, since) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self {
+            log,
+            silence: Arc::new(silence),
+            metrics,
+            cancel,
+            running: FuturesUnordered::new(),
+            since,
+            turns,
+            unread,
+        }
     }
 
     pub(super) fn push(&mut self, append: Append) {
@@ -75,6 +87,7 @@ impl Appends {
         let turn = self.turns.entry(append.aggregate.clone()).or_default().clone();
         let (reader, read) = oneshot::channel();
         self.unread.insert(append.envelope.id.clone(), reader);
+        self.since.insert(append.envelope.id.clone(), Instant::now());
         self.running.push(Box::pin(async move {
             let _turn = turn.lock().await;
             let begun = runtime::boot_ms();
@@ -82,7 +95,7 @@ impl Appends {
             let ended = tokio::select! {
                 ended = run(&log, append, &silence, &cancel) => ended,
                 // An acknowledgement that is held up, or lost, is not waited for.
-                Ok(sequence) = read => certain(aggregate, id, Appended::Committed(sequence)),
+                Ok(sequence) = read => certain(aggregate, id.clone(), Appended::Committed(sequence)),
             };
             let end = match &ended {
                 Ended::Certain { appended: Appended::Committed(_), .. } => AppendEnd::Committed,
@@ -91,7 +104,7 @@ impl Appends {
                 Ended::Lost(_) | Ended::Cancelled => AppendEnd::Lost,
             };
             metrics.appended(end, runtime::boot_ms().saturating_sub(begun));
-            ended
+            (id, ended)
         }));
     }
 
@@ -106,9 +119,17 @@ impl Appends {
     /// The next one that ends; waits for ever when none is under way.
     pub(super) async fn next(&mut self) -> Ended {
         match self.running.next().await {
-            Some(ended) => ended,
+            Some((id, ended)) => {
+                self.since.remove(&id);
+                ended
+            }
             None => std::future::pending().await,
         }
+    }
+
+    /// Since when the oldest of those under way is: a connection may stand, and nobody behind it answer.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.since.values().min().copied()
     }
 }
 
@@ -128,6 +149,10 @@ async fn run(log: &Log, append: Append, silence: &Silence, cancel: &Cancellation
                 // The server was there all the time, and nobody else wrote instead.
                 let silent = last == expected && log.link().borrow().losses == losses;
                 let refused = if silent { silence.again().map(Refusal::Everything) } else { None };
+                if silent && silence.restarts() {
+                    tracing::warn!("the private nats-server stores nothing though there is room: it is started again");
+                    log.restart_server().await;
+                }
                 Ended::Certain { aggregate, id, appended: Appended::NotIn { last }, refused }
             }
             Err(crate::log::resolve::Error::Cancelled) => Ended::Cancelled,
@@ -235,8 +260,10 @@ mod tests {
         nats.pause().unwrap();
         appends.push(append("one", 0, None));
         assert!(tokio::time::timeout(Duration::from_millis(200), appends.next()).await.is_err(), "nobody answers");
+        assert!(appends.oldest().is_some_and(|since| since.elapsed() >= Duration::from_millis(200)));
         appends.read(&EventId::from("one"), 1);
         assert_eq!(soon(&mut appends).await, Appended::Committed(1));
+        assert_eq!(appends.oldest(), None);
         nats.resume().unwrap();
     }
 }

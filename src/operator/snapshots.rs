@@ -1,37 +1,65 @@
 //! Snapshots of the world: loaded at the start, taken now and then, never needed.
 
-use crate::log::Log;
 use crate::log::snapshot::{Meta, Snapshots};
+use crate::log::{Filter, Item, Log};
 use crate::runtime;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use stheno_events::{Digest, Event};
 use stheno_projections::{LAYOUT, World};
+use tokio_util::sync::CancellationToken;
 
 /// A snapshot after this many messages, or
 const MESSAGES: u64 = 10_000;
 /// after this time in milliseconds, when anything was written.
 const EVERY_MS: u64 = 3_600_000;
+/// How long the message may take with which a snapshot is compared.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The newest world at or before `until` that this build can use; an empty one where there is none.
-pub(super) async fn load(log: &Log, until: u64) -> World {
+/// The newest world at or before `until` that this build can use and that this log leads to; an empty one where there is
+/// none.
+pub(super) async fn load(log: &Log, mut until: u64) -> World {
     let usable = |meta: &Meta| {
         let knows =
             |(name, version): &(String, u16)| Event::kinds().any(|kind| kind.name == name && kind.version == *version);
         // One that skipped what this build knows lacks it.
         meta.layout == LAYOUT && !meta.skipped.iter().any(knows)
     };
-    let Some((meta, bytes)) = log.snapshots().latest(until, usable).await else { return World::default() };
-    match World::from_bytes(&bytes) {
-        Ok(world) if world.position == meta.sequence => {
-            tracing::info!(sequence = meta.sequence, "going on from a snapshot");
-            world
+    while let Some((meta, bytes)) = log.snapshots().latest(until, usable).await {
+        let sequence = meta.sequence;
+        match World::from_bytes(&bytes) {
+            Ok(world) if world.position == sequence && is_of(log, &world).await => {
+                tracing::info!(sequence, "going on from a snapshot");
+                return world;
+            }
+            Ok(world) if world.position == sequence => tracing::warn!(sequence, "a snapshot is not of this log"),
+            Ok(_) | Err(_) => tracing::warn!(sequence, "a snapshot cannot be read"),
         }
-        Ok(_) | Err(_) => {
-            tracing::warn!(sequence = meta.sequence, "a snapshot cannot be read: the log is replayed");
-            World::default()
-        }
+        until = sequence.saturating_sub(1);
     }
+    World::default()
+}
+
+/// Whether the last message that a world was folded from lies there in the log. After an older copy of the stream was
+/// put back, and accepted, snapshots of the history that is lost may still lie beside it.
+async fn is_of(log: &Log, world: &World) -> bool {
+    let position = world.position;
+    let Some((_, digest, _)) = world.heads().find(|(.., sequence)| *sequence == position) else { return false };
+    let mut reader = log.read(position..=position, &Filter::All, CancellationToken::new());
+    let found = async {
+        loop {
+            match reader.next().await {
+                Some(Ok(Item::Message(stored))) => {
+                    return stored.sequence == position && Digest::of(&stored.payload) == digest;
+                }
+                Some(Ok(Item::CaughtUp(_))) => {}
+                Some(Ok(Item::Foreign(_)) | Err(_)) | None => return false,
+            }
+        }
+    };
+    // Without an answer the log is replayed.
+    tokio::time::timeout(PATIENCE, found).await.unwrap_or(false)
 }
 
 /// Takes snapshots, one at a time.
@@ -85,13 +113,13 @@ impl Photographer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{Credentials, Endpoint, Patience, Settings};
-    use std::time::Duration;
+    use crate::log::{Credentials, Endpoint, Outcome, Patience, Settings};
+    use stheno_events::datacenter::Led;
+    use stheno_events::{Aggregate, DcKey, Envelope, Epoch, EventId, LAYOUT as ENVELOPE, Process};
+    use stheno_projections::Message;
 
-    #[tokio::test]
-    async fn a_world_comes_back_from_a_snapshot_and_never_from_one_too_new() {
-        let nats = stheno_local::testing::nats().await.unwrap();
-        let log = Log::open(Settings {
+    async fn open(nats: &stheno_local::nats::Server) -> Log {
+        Log::open(Settings {
             endpoint: Endpoint::External { url: nats.url(), credentials: Credentials::None },
             stream: "STHENO".into(),
             cluster: Some("cafe".into()),
@@ -100,23 +128,127 @@ mod tests {
             patience: Patience::default(),
         })
         .await
-        .unwrap();
-        let mut photographer = Photographer::new(&log, 0);
-        photographer.messages = 5;
-        let mut world = World { position: 4, at: Some(runtime::wall()), ..World::default() };
-        photographer.consider(&world);
-        assert!(!photographer.busy.load(Ordering::Acquire), "it is too early");
-        world.position = 5;
-        photographer.consider(&world);
+        .unwrap()
+    }
+
+    /// The next message of a datacenter, folded.
+    fn message(world: &mut World, id: &str) -> Envelope {
+        let aggregate = Aggregate::Datacenter(DcKey::new("prod", "dc1"));
+        let at = stheno_events::to_millis(runtime::wall());
+        let envelope = Envelope {
+            v: ENVELOPE,
+            id: EventId::from(id),
+            at,
+            wall: at,
+            seen: world.position,
+            epoch: Epoch(1),
+            ns: "prod".into(),
+            dc: "dc1".into(),
+            dc_uid: None,
+            prev: world.head(&aggregate).digest,
+            cause: None,
+            corr: None,
+            by: "test".into(),
+            events: vec![Led { epoch: Epoch(1), quiet_until: None }.into()],
+        };
+        let digest = Digest::of(&envelope.encode().unwrap());
+        world.apply(Message { sequence: world.position + 1, aggregate: &aggregate, digest, envelope: Ok(&envelope) });
+        envelope
+    }
+
+    async fn append(log: &Log, world: &mut World, id: &str) {
+        let aggregate = Aggregate::Datacenter(DcKey::new("prod", "dc1"));
+        let expected = world.position;
+        let envelope = message(world, id);
+        let outcome = log.append(&aggregate, Process::Datacenter, expected, &envelope).await.unwrap();
+        assert_eq!(outcome, Outcome::Committed(world.position));
+    }
+
+    async fn taken(photographer: &Photographer) {
         for _ in 0..500 {
             if !photographer.busy.load(Ordering::Acquire) {
-                break;
+                return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        panic!("no snapshot");
+    }
+
+    #[tokio::test]
+    async fn a_world_comes_back_from_a_snapshot_and_never_from_one_too_new() {
+        let nats = stheno_local::testing::nats().await.unwrap();
+        let log = open(&nats).await;
+        let mut photographer = Photographer::new(&log, 0);
+        photographer.messages = 5;
+        let mut world = World::default();
+        for id in ["1", "2", "3", "4"] {
+            append(&log, &mut world, id).await;
+        }
+        photographer.consider(&world);
+        assert!(!photographer.busy.load(Ordering::Acquire), "it is too early");
+        append(&log, &mut world, "5").await;
+        photographer.consider(&world);
+        taken(&photographer).await;
         assert_eq!(load(&log, 9).await, world);
         assert_eq!(load(&log, 5).await, world);
         // The log that was vouched for ends before it.
         assert_eq!(load(&log, 4).await, World::default());
+    }
+
+    /// An older copy of the stream was put back, without the bucket of the snapshots, and a person accepted it.
+    #[tokio::test]
+    async fn a_snapshot_of_a_history_that_is_lost_is_not_used() {
+        let nats = stheno_local::testing::nats().await.unwrap();
+        let log = open(&nats).await;
+        let mut photographer = Photographer::new(&log, 0);
+        photographer.messages = 2;
+        let mut world = World::default();
+        append(&log, &mut world, "1").await;
+        append(&log, &mut world, "2").await;
+        photographer.consider(&world);
+        taken(&photographer).await;
+        // What was written behind it then, and was lost again.
+        let mut lost = world.clone();
+        message(&mut lost, "lost-3");
+        message(&mut lost, "lost-4");
+        photographer.consider(&lost);
+        taken(&photographer).await;
+        for id in ["3", "4", "5"] {
+            append(&log, &mut world, id).await;
+            let found = load(&log, world.position).await;
+            assert_eq!(found.position, 2, "the one before serves");
+        }
+        // The first one of the new history takes its place.
+        append(&log, &mut world, "6").await;
+        photographer.consider(&world);
+        taken(&photographer).await;
+        assert_eq!(load(&log, 6).await, world);
+    }
+
+    /// Those of a lost history have higher numbers: they must not push the new ones out.
+    #[tokio::test]
+    async fn snapshots_of_a_lost_history_make_room() {
+        let nats = stheno_local::testing::nats().await.unwrap();
+        let log = open(&nats).await;
+        let mut world = World::default();
+        append(&log, &mut world, "1").await;
+        let mut lost = world.clone();
+        let mut photographer = Photographer::new(&log, 0);
+        photographer.messages = 1;
+        photographer.consider(&world);
+        taken(&photographer).await;
+        for id in ["lost-2", "lost-3", "lost-4", "lost-5"] {
+            message(&mut lost, id);
+            photographer.consider(&lost);
+            taken(&photographer).await;
+        }
+        for id in ["2", "3"] {
+            append(&log, &mut world, id).await;
+            let mut anew = Photographer::new(&log, world.position - 1);
+            anew.messages = 1;
+            anew.consider(&world);
+            taken(&anew).await;
+        }
+        assert_eq!(load(&log, 3).await, world);
     }
 }

@@ -146,6 +146,27 @@ async fn an_unanswered_question_is_no_doubt_and_an_unanswered_start_is() {
     }
 }
 
+/// Addresses of pods are given out anew, and what is known of them may be old.
+#[tokio::test]
+async fn a_sidecar_of_another_pod_at_the_address_is_asked_for_nothing() {
+    let fake = FalseSidecar::new();
+    fake.phase(Phase::Finished);
+    let serving = fake.serve_ours();
+    let mut runner = runner();
+    fake.script().pod = "dc2-r1-sts-0".into();
+    for (call, doubt) in [(start(), false), (resume(), true)] {
+        runner.start(effect(call, &serving));
+        let facts = facts(&mut runner).await;
+        assert_eq!(unanswered(&facts).in_doubt, doubt);
+        let said = format!("at {} is pod dc2-r1-sts-0 now, not pod dc1-r1-sts-0", serving.address);
+        assert_eq!(*unanswered(&facts).error, *said);
+    }
+    assert!(fake.calls().iter().all(|call| call.starts_with("Capabilities")), "{:?}", fake.calls());
+    fake.script().pod = "dc1-r1-sts-0".into();
+    runner.start(effect(start(), &serving));
+    assert!(matches!(facts(&mut runner).await.last(), Some(backup::Event::NodeFinished(_))));
+}
+
 #[tokio::test]
 async fn a_later_leader_is_told_apart() {
     let refusal = || Status::failed_precondition("epoch 7 is over: epoch 9 was here");

@@ -73,3 +73,30 @@ async fn a_leader_that_has_lost_the_log_gives_the_lease_to_one_that_reaches_it()
     }
     ground.finished("nightly").await;
 }
+
+/// Two of three servers are gone: the connection to the third one stands, and nothing that is asked there is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_gets_no_answer_from_the_log_gives_the_lease_back() {
+    let mut ground = Ground::new("minority").await;
+    ground.datacenter("dc1", 1, true).await;
+    let mut cluster = stheno_local::testing::nats_cluster().await.unwrap();
+    let url = cluster.servers()[0].url();
+    let mut operator = ground.start(|command| command.args(["--nats-url", &url]));
+    operator.leads().await;
+    let [_, second, third] = cluster.servers();
+    second.kill();
+    third.kill();
+    ground.list("nightly");
+    ground.job("nightly").await;
+    operator.says(|status, text| status == 503 && text.contains("does not say whether it has stored a message")).await;
+    while ground.holder().await.is_some_and(|holder| !holder.is_empty()) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let [_, second, third] = cluster.servers();
+    second.start().await.unwrap();
+    third.start().await.unwrap();
+    until("it is backed up", || ground.nodes.iter().all(|node| node.sidecar.count("Watch") == 1)).await;
+    ground.nodes[0].sidecar.phase(Phase::Finished);
+    ground.finished("nightly").await;
+    operator.says(|status, _| status == 200).await;
+}

@@ -39,6 +39,8 @@ pub struct Script {
     pub status: Option<StatusType>,
     /// What it lists.
     pub backups: Vec<wire::BackupSummary>,
+    /// The pod that it says it is in.
+    pub pod: String,
 }
 
 /// It listens; dropped, its connections break as when its process dies.
@@ -232,7 +234,8 @@ impl Sidecar for FalseSidecar {
         _: Request<ours::CapabilitiesRequest>,
     ) -> Result<Response<ours::CapabilitiesResponse>, Status> {
         self.called("Capabilities", "").await?;
-        Ok(Response::new(ours::CapabilitiesResponse { version: "0.1.0".into(), ..Default::default() }))
+        let pod = self.script().pod.clone();
+        Ok(Response::new(ours::CapabilitiesResponse { version: "0.1.0".into(), pod, ..Default::default() }))
     }
 
     async fn start_backup(

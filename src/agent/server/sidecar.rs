@@ -36,6 +36,7 @@ impl Sidecar for Face {
             prefix: config.storage.prefix.clone().unwrap_or_default(),
             features: FEATURES.map(str::to_owned).to_vec(),
             epoch: self.jobs.epoch().await,
+            pod: config.pod.clone().unwrap_or_default(),
         }))
     }
 

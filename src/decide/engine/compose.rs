@@ -1,7 +1,7 @@
 //! Composing a message: facts first, then every decision that follows from them, all or nothing.
 
 use super::clock::Clock;
-use super::{Append, Command, Engine, InFlight, Room};
+use super::{Append, Command, Engine, InFlight, Quiet, Room};
 use crate::{Context, Observation, decide, policy, wake};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -82,10 +82,18 @@ impl Engine {
         let mut draft = Draft { state: Arc::unwrap_or_clone(known), events: Vec::new(), bytes: 0, now: clock.now };
 
         let led = draft.state.led.as_ref().is_some_and(|led| led.epoch == epoch);
+        let quiet_until = Some(clock.now + policy::QUIET);
+        if let Quiet::Read { sent_ms } = room.quiet {
+            let in_time = |sent: u64| clock.boot_ms.saturating_sub(sent) <= policy::LED_WITHIN_MS;
+            room.quiet = if sent_ms.is_some_and(in_time) { Quiet::Counted } else { Quiet::Late };
+        }
         if !led {
             let quiet =
                 draft.state.led.as_ref().is_some_and(|led| !self.world.operator.stepped_down.contains(&led.epoch));
-            draft.push(Led { epoch, quiet_until: quiet.then(|| clock.now + policy::QUIET) }.into());
+            draft.push(Led { epoch, quiet_until: quiet_until.filter(|_| quiet) }.into());
+        } else if room.quiet == Quiet::Late {
+            // The former leader could write until our word was in, and that took a while.
+            draft.push(Led { epoch, quiet_until }.into());
         }
         let busy = draft.state.busy();
         let whole = observations(room, &mut draft, pods_listed);
@@ -276,6 +284,15 @@ fn decisions(draft: &mut Draft, context: Context<'_>) -> Option<Process> {
         }
     }
     process
+}
+
+/// Whether a message takes an aggregate in such a way that nothing is started there for a while.
+pub(super) fn begins_quiet_time(envelope: &Envelope) -> bool {
+    let begins = |fact: &Fact| {
+        matches!(fact, Fact::Known(Event::Datacenter(stheno_events::datacenter::Event::Led(led)))
+            if led.epoch == envelope.epoch && led.quiet_until.is_some())
+    };
+    envelope.events.iter().any(begins)
 }
 
 /// The message that claimed the effect of which this is an outcome.

@@ -54,11 +54,14 @@ impl Engine {
     pub(super) fn depose(&mut self) {
         if matches!(self.role, Role::Leading { .. }) {
             self.role = Role::Following;
+            // The Lease goes back with the term: until it is won anew, a term of ours would only end that of another.
+            self.elected = false;
             self.stop_all_effects();
             for room in self.rooms.values_mut() {
                 // What was found out by a former leader is found out again by the next one.
                 room.outcomes.clear();
                 room.progress.clear();
+                room.quiet = super::Quiet::Counted;
             }
             self.commands.push(Command::Released);
         }

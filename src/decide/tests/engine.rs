@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use stheno_decide::Observation;
 use stheno_decide::engine::{Command, Engine, Identity, Role};
 use stheno_events::observed::{BackupJob, BackupType, Gap, Meta, ObjectKind};
-use stheno_events::{Aggregate, DcKey, Digest, Envelope, Fact};
+use stheno_events::{Aggregate, DcKey, Digest, Envelope, Epoch, Fact};
 use stheno_projections::World;
 use stream::{Stream, gone, job, prod};
 
@@ -55,6 +55,23 @@ fn who_cannot_act_does_not_lead() {
     let unread =
         Engine::new(Identity { name: "third".into(), by: "third".into(), cluster: "cluster".into() }, World::default());
     assert!(!unread.fit(), "the log was not read yet");
+}
+
+/// The Lease is lost a moment later than the log says who leads: in between a former leader must not ask for a term, which
+/// would end that of its successor.
+#[test]
+fn who_was_followed_by_another_asks_for_no_term_before_the_lease_is_won_anew() {
+    let mut stream = Stream::of(&["first", "second"]);
+    stream.lead(0);
+    stream.lead(1);
+    assert!(!stream.engines[0].leads());
+    assert_eq!(stream.engines[1].world().operator.epoch, Epoch(2), "{:?}", stream.names());
+    stream.engines[0].lease(false);
+    stream.settle();
+    assert!(stream.engines[1].leads());
+    stream.engines[1].lease(false);
+    stream.lead(0);
+    assert_eq!(stream.engines[1].world().operator.epoch, Epoch(3));
 }
 
 /// A former leader that was suspended writes what it saw, after another one has looked at what is there now.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use stheno_decide::engine::{Command, Role, WATCHED};
 use stheno_decide::{Effect, EffectKey, Observation};
-use stheno_events::backup::{NodeStarted, NodeUnanswered, SidecarKind};
+use stheno_events::backup::{NodeFailed, NodeStarted, NodeUnanswered, SidecarKind};
 use stheno_events::datacenter::Overtaken;
 use stheno_events::observed::{
     Backup, BackupJob, BackupType, Datacenter, Gap, Malformed, Meta, ObjectKind, Pod, Sidecar,
@@ -365,6 +365,68 @@ fn decisions_about_thousands_of_jobs_fit_into_messages() {
     assert_eq!(count(&stream, "backup.queued"), usize::try_from(many - 1).unwrap());
     let largest = stream.log.iter().map(|envelope| envelope.encode().unwrap().len()).max().unwrap();
     assert!(largest < 512 << 10, "{largest} bytes");
+}
+
+/// Each backup that ends changes for whom the others wait: what is written of that must not grow with those that wait.
+#[test]
+fn a_long_line_of_jobs_is_not_written_anew_for_each_backup_that_ends() {
+    let mut stream = ready();
+    let many = 60;
+    let first = started(&mut stream);
+    for number in 2..=many {
+        stream.all(|engine| engine.observe(&prod(), None, Observation::BackupJob(job(number), None)));
+    }
+    stream.settle();
+    let mut effect = first;
+    for number in 1..many {
+        let (job, pod) = (effect.key.job.clone(), "sts-0".into());
+        assert_eq!(job, crate::job(number).meta.uid, "in their order");
+        let failed = NodeFailed { job, pod, attempt: 1, reason: "no".into(), retryable: false };
+        stream.engines[0].outcome(&effect.key, &key(), vec![failed.into()]);
+        stream.engines[0].finished(&effect.key);
+        let next = |command| if let Command::Start(effect) = command { Some(effect) } else { None };
+        effect = stream.settle().into_iter().find_map(next).unwrap();
+        let dc = stream.engines[0].world().datacenter(&key()).unwrap();
+        let told = |ahead: u64| match &dc.operation(&crate::job(number + ahead).meta.uid).map(|found| &found.stage) {
+            Some(Stage::Waiting { wait: Some(wait), .. }) => wait.message.to_string(),
+            _ => String::new(),
+        };
+        let name = effect.backup.clone();
+        assert!(number + 2 > many || told(2).contains(&*name), "the next ones say whom they wait for: {}", told(2));
+    }
+    let (written, jobs) = (count(&stream, "backup.queued"), usize::try_from(many).unwrap());
+    assert!(written <= jobs * 10, "{written} for {jobs} jobs");
+}
+
+/// A log that takes its time: until `led` is stored the former leader can claim, and start what it claimed five seconds
+/// later. The ten quiet seconds count from when it can no more.
+#[test]
+fn the_quiet_time_counts_from_when_the_former_leader_can_write_no_more() {
+    let mut stream = Stream::of(&["new", "former"]);
+    stream.lead(1);
+    see(&mut stream);
+    stream.all(|engine| engine.observe(&prod(), None, Observation::BackupJob(job(1), None)));
+    stream.settle();
+    // Killed: its call stays open. The message of its successor is six seconds on its way.
+    stream.engines[1].lease(false);
+    stream.slow_ms = 6_000;
+    stream.engines[0].lease(true);
+    stream.settle_once();
+    stream.settle_once();
+    stream.slow_ms = 0;
+    let stored = stream.now;
+    let mut claimed = None;
+    for _ in 0..300 {
+        let before = count(&stream, "backup.effect_claimed");
+        stream.settle();
+        if count(&stream, "backup.effect_claimed") > before {
+            claimed = Some(stream.now);
+            break;
+        }
+    }
+    let waited = claimed.unwrap() - stored;
+    assert!((9_000..=12_000).contains(&waited), "resumed {waited} ms after the successor was alone");
+    assert!(count(&stream, "datacenter.led") <= 3, "{:?}", stream.names());
 }
 
 #[test]

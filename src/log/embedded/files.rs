@@ -1,6 +1,7 @@
 //! The files by which processes agree about the private server.
 
 use super::{Error, server};
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -145,13 +146,13 @@ impl Room {
 
     /// Asks the server to end. False when none runs.
     pub(super) fn begin_end(&self) -> bool {
-        self.is_running() && self.signal(nix::sys::signal::Signal::SIGTERM)
+        self.is_running() && self.signal(Signal::SIGTERM)
     }
 
     /// Kills what did not end, and forgets it.
     pub(super) fn finish_end(&self) {
         if self.is_running() {
-            self.signal(nix::sys::signal::Signal::SIGKILL);
+            self.signal(Signal::SIGKILL);
         }
         // The token stays for the next server, so that leftover clients can come back.
         if let Some(notice) = self.notice() {
@@ -163,8 +164,18 @@ impl Room {
         let _ = fs::remove_file(self.file(SERVER_PID));
     }
 
+    /// Whether the server that runs is this process.
+    pub(super) fn is_this(&self, pid: i32) -> bool {
+        self.is_running() && self.running().is_some_and(|running| running.pid == pid)
+    }
+
+    /// Sends a signal to the server if it is this process: another one may have taken its place.
+    pub(super) fn signal_if(&self, pid: i32, signal: Signal) -> bool {
+        self.is_this(pid) && self.signal(signal)
+    }
+
     /// Only sent while the lock is held, so the process is the one that was noted.
-    fn signal(&self, signal: nix::sys::signal::Signal) -> bool {
+    fn signal(&self, signal: Signal) -> bool {
         self.running()
             .is_some_and(|running| nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.pid), signal).is_ok())
     }

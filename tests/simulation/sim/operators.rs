@@ -139,7 +139,6 @@ impl Sim {
                     self.lease = None;
                 }
                 self.processes[index].has_lease = false;
-                self.processes[index].engine.lease(false);
             }
             Command::Publish { .. } | Command::PublishAll => {}
         }

@@ -51,6 +51,8 @@ pub struct Stream {
     pub ahead: i64,
     /// The witness is written at once.
     pub witnessing: bool,
+    /// How long a message is on its way, in milliseconds.
+    pub slow_ms: u64,
 }
 
 impl Stream {
@@ -63,6 +65,7 @@ impl Stream {
             log: Vec::new(),
             ahead: 0,
             witnessing: true,
+            slow_ms: 0,
         }
     }
 
@@ -73,53 +76,63 @@ impl Stream {
     /// Polls until nothing more is appended; returns the other commands of the first engine.
     pub fn settle(&mut self) -> Vec<Command> {
         let mut others = Vec::new();
-        loop {
-            let mut appends = Vec::new();
-            self.now += 100;
-            for (index, engine) in self.engines.iter_mut().enumerate() {
-                let now = Time::UNIX_EPOCH + TimeDelta::milliseconds(i64::try_from(self.now).unwrap() + self.ahead);
-                let ids = &mut self.ids;
-                let commands = engine.poll(now, self.now, &mut || {
-                    *ids += 1;
-                    EventId::from(format!("id-{ids}"))
-                });
-                for command in commands {
-                    match command {
-                        Command::Append(append) => appends.push((index, append)),
-                        Command::Witness { epoch, .. } => {
-                            if self.witnessing {
-                                engine.witnessed(epoch);
-                            }
+        while self.once(&mut others) {}
+        others
+    }
+
+    /// Polls once, and delivers what was appended.
+    pub fn settle_once(&mut self) -> bool {
+        self.once(&mut Vec::new())
+    }
+
+    fn once(&mut self, others: &mut Vec<Command>) -> bool {
+        let mut appends = Vec::new();
+        self.now += 100;
+        for (index, engine) in self.engines.iter_mut().enumerate() {
+            let now = Time::UNIX_EPOCH + TimeDelta::milliseconds(i64::try_from(self.now).unwrap() + self.ahead);
+            let ids = &mut self.ids;
+            let commands = engine.poll(now, self.now, &mut || {
+                *ids += 1;
+                EventId::from(format!("id-{ids}"))
+            });
+            for command in commands {
+                match command {
+                    Command::Append(append) => appends.push((index, append)),
+                    Command::Witness { epoch, .. } => {
+                        if self.witnessing {
+                            engine.witnessed(epoch);
                         }
-                        Command::Start(_)
-                        | Command::Stop(_)
-                        | Command::Publish { .. }
-                        | Command::PublishAll
-                        | Command::Released => {
-                            if index == 0 {
-                                others.push(command);
-                            }
+                    }
+                    Command::Start(_)
+                    | Command::Stop(_)
+                    | Command::Publish { .. }
+                    | Command::PublishAll
+                    | Command::Released => {
+                        if index == 0 {
+                            others.push(command);
                         }
                     }
                 }
             }
-            if appends.is_empty() {
-                return others;
-            }
-            assert!(self.log.len() < 20_000, "messages without end");
-            for (index, append) in appends {
-                let head = self.engines[0].world().head(&append.aggregate).sequence;
-                if head != append.expected {
-                    let result = Appended::NotIn { last: head };
-                    self.engines[index].appended(&append.aggregate, &append.envelope.id, result);
-                    continue;
-                }
-                self.sequence += 1;
-                let (sequence, digest) = (self.sequence, Digest::of(append.envelope.id.as_str().as_bytes()));
-                self.all(|engine| engine.delivered(sequence, &append.aggregate, digest, Ok(&append.envelope)));
-                self.log.push(append.envelope);
-            }
         }
+        if appends.is_empty() {
+            return false;
+        }
+        self.now += self.slow_ms;
+        assert!(self.log.len() < 20_000, "messages without end");
+        for (index, append) in appends {
+            let head = self.engines[0].world().head(&append.aggregate).sequence;
+            if head != append.expected {
+                let result = Appended::NotIn { last: head };
+                self.engines[index].appended(&append.aggregate, &append.envelope.id, result);
+                continue;
+            }
+            self.sequence += 1;
+            let (sequence, digest) = (self.sequence, Digest::of(append.envelope.id.as_str().as_bytes()));
+            self.all(|engine| engine.delivered(sequence, &append.aggregate, digest, Ok(&append.envelope)));
+            self.log.push(append.envelope);
+        }
+        true
     }
 
     pub fn lead(&mut self, index: usize) {

@@ -179,7 +179,7 @@ async fn medusas_client_drives_the_sidecar() {
     let sidecar = Sidecar::launch(Bucket::Local, "").await;
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agent/client.py");
     let program = std::fs::read_to_string(program).unwrap();
-    let said = medusa::python(&program, &[&sidecar.address().to_string()]).await;
+    let said = medusa::python_alone(&program, &[&sidecar.address().to_string()]).await;
     assert_eq!(said.lines().last(), Some("all good"), "{said}");
     let node = cassandra().await;
     let mapping = node.data_dir().parent().unwrap().join(".restore_mapping/client-key");

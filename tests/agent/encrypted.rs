@@ -1,6 +1,7 @@
 //! Certificates and passwords: mTLS of our own service, and a node that wants both for CQL.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use stheno_local::run::Run;
 use stheno_local::{cassandra, testing};
 use stheno_rpc::sidecar::node_state::Phase;
 use stheno_rpc::sidecar::sidecar_client::SidecarClient;
@@ -72,26 +73,18 @@ async fn clients_without_our_authoritys_certificate_stay_outside() {
     assert!(ask("http", None).await.is_err());
 }
 
-/// Points the sidecar at another node and runs a backup there.
-async fn on(sidecar: &mut Sidecar, node: &cassandra::Cassandra, keys: &str, name: &str) -> NodeState {
+/// Runs a backup of a node by a sidecar of its own that has these keys.
+async fn on(node: &cassandra::Cassandra, keys: &str, name: &str) -> NodeState {
+    let mut sidecar = Sidecar::launch_beside(node, Bucket::Local, "", &format!("[cassandra]\n{keys}")).await;
+    let state = sidecar.backup(name, false).await;
     sidecar.stop().await;
-    let shared = crate::ground::cassandra().await;
-    let ini = std::fs::read_to_string(&sidecar.ini).unwrap();
-    let ini = ini.split("# keys\n").next().unwrap().to_owned();
-    let ini = ini
-        .replace(shared.yaml().to_str().unwrap(), node.yaml().to_str().unwrap())
-        .replace(shared.nodetool().to_str().unwrap(), node.nodetool().to_str().unwrap())
-        .replace(&format!("fqdn = {}", shared.ip()), &format!("fqdn = {}", node.ip()));
-    std::fs::write(&sidecar.ini, format!("{ini}# keys\n[cassandra]\n{keys}\n")).unwrap();
-    sidecar.start().await;
-    sidecar.backup(name, false).await
+    state
 }
 
 #[tokio::test]
 async fn a_node_that_wants_certificates_and_a_password() {
-    let mut sidecar = Sidecar::launch(Bucket::Local, "").await;
-    let (pki, strangers) = (Pki::new(), Pki::new());
-    let write = |name: &str, pem: &str| sidecar.run.file(name, pem).unwrap().display().to_string();
+    let (pki, strangers, folder) = (Pki::new(), Pki::new(), Run::temporary().unwrap());
+    let write = |name: &str, pem: &str| folder.file(name, pem).unwrap().display().to_string();
     // No name in it is the node's address: pods are reached by addresses that no certificate knows.
     let (certificate, key) = pki.signed("cassandra");
     let store = write("node.pem", &format!("{key}{certificate}{}", pki.authority()));
@@ -112,7 +105,7 @@ async fn a_node_that_wants_certificates_and_a_password() {
     // The default superuser is made some seconds after CQL answers.
     let mut state = NodeState::default();
     for round in 0..10 {
-        state = on(&mut sidecar, &node, &keys(&trust, true, "cassandra"), &format!("sealed-{round}")).await;
+        state = on(&node, &keys(&trust, true, "cassandra"), &format!("sealed-{round}")).await;
         if phase(&state) == Phase::Finished {
             break;
         }
@@ -120,12 +113,16 @@ async fn a_node_that_wants_certificates_and_a_password() {
     }
     assert_eq!(phase(&state), Phase::Finished, "{state:?}");
 
-    let state = on(&mut sidecar, &node, &keys(&trust, true, "wrong"), "with-a-wrong-password").await;
-    assert_eq!(phase(&state), Phase::Failed);
-    assert!(state.reason.starts_with("CQL refuses the user cassandra: "), "{state:?}");
-    let state = on(&mut sidecar, &node, &keys(&stranger, true, "cassandra"), "with-a-strange-authority").await;
-    assert_eq!(phase(&state), Phase::Failed, "a certificate of another authority was accepted");
-    assert!(state.reason.contains("certificate"), "{state:?}");
-    let state = on(&mut sidecar, &node, &keys(&trust, false, "cassandra"), "without-a-certificate").await;
-    assert_eq!(phase(&state), Phase::Failed, "the node took us without a certificate");
+    // Each of these tries for as long as a sidecar has patience with a node: side by side.
+    let keys = [keys(&trust, true, "wrong"), keys(&stranger, true, "cassandra"), keys(&trust, false, "cassandra")];
+    let (wrong, strange, without) = tokio::join!(
+        on(&node, &keys[0], "with-a-wrong-password"),
+        on(&node, &keys[1], "with-a-strange-authority"),
+        on(&node, &keys[2], "without-a-certificate"),
+    );
+    assert_eq!(phase(&wrong), Phase::Failed);
+    assert!(wrong.reason.starts_with("CQL refuses the user cassandra: "), "{wrong:?}");
+    assert_eq!(phase(&strange), Phase::Failed, "a certificate of another authority was accepted");
+    assert!(strange.reason.contains("certificate"), "{strange:?}");
+    assert_eq!(phase(&without), Phase::Failed, "the node took us without a certificate");
 }

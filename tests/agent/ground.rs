@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use scylla::client::session_builder::SessionBuilder;
@@ -18,11 +19,12 @@ use stheno_rpc::sidecar::sidecar_client::SidecarClient;
 use stheno_rpc::sidecar::{Claim, NodeState, StartBackupRequest, WatchRequest, node_state};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A backup of which nothing new is heard for so long hangs: the sidecar tries a node that is away for a minute.
-const SILENCE: Duration = Duration::from_secs(150);
+/// A backup that is watched for so long hangs: the sidecar tries a node that is away for a minute.
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// The node that Medusa's backups are of.
 pub(crate) const ELSEWHERE: &str = "127.0.0.1";
@@ -261,9 +263,10 @@ impl Sidecar {
         let request = WatchRequest { claim: Some(claim.clone()), name: name.to_owned() };
         let mut stream = self.ours().await.watch(request).await.unwrap().into_inner();
         let mut states = Vec::new();
+        let deadline = Instant::now() + LONGEST;
         loop {
-            let next = tokio::time::timeout(SILENCE, stream.message()).await;
-            let next = next.unwrap_or_else(|_| panic!("silent since {:?}\n{}", states.last(), self.log()));
+            let next = tokio::time::timeout_at(deadline, stream.message()).await;
+            let next = next.unwrap_or_else(|_| panic!("no end after {:?}\n{}", states.last(), self.log()));
             let Some(state) = next.unwrap() else { break };
             let last = enough(&state);
             states.push(state);
@@ -317,13 +320,20 @@ impl Sidecar {
     }
 }
 
-/// Unpacks Medusa's backups as `backups` in a folder.
+/// Puts Medusa's backups as `backups` into a folder: unpacked once, then copied with their times.
 pub(crate) fn unpack(folder: &Path) {
-    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agent/medusa-backup.tar.gz");
-    let mut tar = Command::new("tar");
-    tar.arg("xzf").arg(archive).arg("-C").arg(folder).args(["--strip-components=1", "golden-medusa-backup/bucket"]);
-    assert!(tar.status().unwrap().success());
-    std::fs::rename(folder.join("bucket"), folder.join("backups")).unwrap();
+    static UNPACKED: OnceLock<Run> = OnceLock::new();
+    let unpacked = UNPACKED.get_or_init(|| {
+        let run = Run::temporary().unwrap();
+        let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agent/medusa-backup.tar.gz");
+        let mut tar = Command::new("tar");
+        tar.arg("xzf").arg(archive).arg("-C").arg(run.path());
+        tar.args(["--strip-components=1", "golden-medusa-backup/bucket"]);
+        assert!(tar.status().unwrap().success());
+        run
+    });
+    let copied = Command::new("cp").arg("-rp").args([unpacked.path().join("bucket"), folder.join("backups")]).status();
+    assert!(copied.unwrap().success());
 }
 
 /// All files below a folder.

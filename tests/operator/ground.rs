@@ -243,7 +243,7 @@ impl Ground {
                 return job.clone();
             }
             assert!(Instant::now() < deadline, "{name} never got there: {:#?}", job.and_then(|job| job.status));
-            sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -16,7 +16,7 @@ use super::place::{Mounts, Place};
 use super::pod::{self, stopped};
 use super::status::Status;
 use super::{Pace, Shared, network, probe, root};
-use crate::process::{Lifetime, Process};
+use crate::process::Process;
 
 const BACK_OFF: Duration = Duration::from_secs(10);
 const HURRIED_BACK_OFF: Duration = Duration::from_secs(1);
@@ -171,9 +171,9 @@ impl Runner<'_> {
                 let made = fs::create_dir_all(&mount.source);
                 made.map_err(|error| Missing(format!("{} cannot be made: {error}", mount.source.display())))?;
             }
-            let everywhere = self.all_mounts(&mounts);
+            let (everywhere, ip) = (self.all_mounts(&mounts), self.place.ip());
             // Variables are expanded last: their values are replaced already, or are paths of this machine.
-            let mut words = line.iter().map(|word| environment::expand(&self.replaced(&everywhere, word), &known));
+            let mut words = line.iter().map(|word| environment::expand(&everywhere.localized(&ip, word), &known));
             let mut command = Command::new(words.next().unwrap_or_default());
             command.args(words).current_dir(everywhere.replace(folder));
             command
@@ -181,7 +181,7 @@ impl Runner<'_> {
         command.env_clear().envs(&variables);
         network::mark(&mut command, self.shared.run.path(), &self.place.uid);
         let log = self.place.logs.join(format!("{}.{restarts}.log", container.name));
-        let process = Process::spawn(&container.name, command, &log, Lifetime::WithParent);
+        let process = Process::spawn(&container.name, command, &log);
         let process = process.map_err(|error| Missing(format!("{:#}", anyhow::Error::from(error))))?;
         let running = Running { id: process.id(), variables, mounts };
         Ok((process, running))
@@ -212,7 +212,7 @@ impl Runner<'_> {
         let private = self.shared.network.is_private();
         if !private {
             let everywhere = self.all_mounts(mounts);
-            asked.values_mut().for_each(|value| *value = self.replaced(&everywhere, value));
+            asked.values_mut().for_each(|value| *value = everywhere.localized(&ip, value));
         }
         let hosts = if private { "/etc/hosts".to_owned() } else { self.place.hosts().display().to_string() };
         let bind = if private { "0.0.0.0" } else { ip.as_str() };
@@ -231,15 +231,7 @@ impl Runner<'_> {
     }
 
     fn all_mounts(&self, own: &Mounts) -> Mounts {
-        let spec = self.pod.spec.clone().unwrap_or_default();
-        let containers = spec.containers.into_iter().chain(spec.init_containers.unwrap_or_default());
-        own.with_others(containers.filter_map(|container| Mounts::of(&container, self.volumes).ok()))
-    }
-
-    /// Without namespaces: a text with the paths and addresses that it means.
-    fn replaced(&self, mounts: &Mounts, text: &str) -> String {
-        let ip = self.place.ip();
-        mounts.replace(text).replace("0.0.0.0", &ip).replace("//localhost:", &format!("//{ip}:"))
+        own.with_pod(self.pod, self.volumes)
     }
 
     /// Runs a command in the container; whether it ended well in time.
@@ -260,8 +252,8 @@ impl Runner<'_> {
             exec.args(command);
             exec
         } else {
-            let everywhere = self.all_mounts(&running.mounts);
-            let mut words = command.iter().map(|word| self.replaced(&everywhere, word));
+            let (everywhere, ip) = (self.all_mounts(&running.mounts), self.place.ip());
+            let mut words = command.iter().map(|word| everywhere.localized(&ip, word));
             let mut exec = tokio::process::Command::new(words.next().unwrap_or_default());
             exec.args(words);
             exec

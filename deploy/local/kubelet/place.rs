@@ -40,6 +40,13 @@ impl Place {
         let short = uid.get(..8).unwrap_or(&uid);
         let folder = shared.folder.join("pods").join(format!("{namespace}_{name}_{short}"));
         let logs = shared.folder.join("logs").join(format!("{namespace}_{name}"));
+        // Those of a pod of that name that is gone are kept beside; no name holds a tilde.
+        let before = shared.folder.join("logs").join(format!("{namespace}_{name}~before"));
+        if logs.exists() {
+            let _ = fs::remove_dir_all(&before);
+            let _ = fs::rename(&logs, &before);
+            shared.log_times.forget(&logs);
+        }
         for path in [&folder, &logs] {
             fs::create_dir_all(path).map_err(|source| Error::Folder { path: path.clone(), source })?;
         }

@@ -191,6 +191,11 @@ impl ControlPlane {
         command.arg(format!("--service-account-key-file={}", file("accounts.pub")));
         command.arg(format!("--service-account-signing-key-file={}", file("accounts.key")));
         command.arg("--service-account-issuer=https://kubernetes.default.svc");
+        // A kubelet of ours serves on 127.0.0.1 and says so with its external address.
+        command.arg(format!("--kubelet-certificate-authority={}", file("ca.crt")));
+        command.arg(format!("--kubelet-client-certificate={}", file("kubelet-client.crt")));
+        command.arg(format!("--kubelet-client-key={}", file("kubelet-client.key")));
+        command.arg("--kubelet-preferred-address-types=ExternalIP");
         command.args(["--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount"]);
         command.args(["--allow-privileged=true", "--service-cluster-ip-range=10.0.0.0/24"]);
         // Left out: what serves many clients, other servers, or profiling. Nothing here changes an answer.
@@ -240,6 +245,8 @@ impl ControlPlane {
         self.run.file("ca.crt", &pki.authority)?;
         self.run.file("server.crt", &pki.server_certificate)?;
         self.run.file("server.key", &pki.server_key)?;
+        self.run.file("kubelet-client.crt", &pki.client_certificate)?;
+        self.run.file("kubelet-client.key", &pki.client_key)?;
         self.run.file("accounts.key", &pki.accounts_key)?;
         self.run.file("accounts.pub", &pki.accounts_public_key)?;
         // The run folder is private to the user, and its random name is the only secret that the token needs.

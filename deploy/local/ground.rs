@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "commands speak to people")]
 
 mod hold;
+mod holder;
 mod show;
 mod up;
 
@@ -13,7 +14,7 @@ use stheno_local::provision::{self, Part};
 
 pub(crate) use self::hold::{Options as HoldOptions, hold};
 pub(crate) use self::show::status;
-pub(crate) use self::up::{Options as UpOptions, up};
+pub(crate) use self::up::{Options as UpOptions, datacenter, make, up};
 
 /// The name of a ground for which none is given.
 pub(crate) const NAME: &str = "local";
@@ -24,7 +25,7 @@ pub(crate) struct LogsOptions {
     /// The ground
     #[arg(long, default_value = NAME)]
     name: String,
-    /// A part (etcd, kube-apiserver, kube-controller-manager, cass-operator) or a pod, as [namespace/]name
+    /// A part (etcd, kube-apiserver, kube-controller-manager, cass-operator, stheno) or a pod, as [namespace/]name
     of: String,
     /// The pod's container
     #[arg(short, long, default_value = "cassandra")]

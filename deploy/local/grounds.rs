@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::stheno::Sidecar;
 use crate::{remains, run};
 
 const LOOK: Duration = Duration::from_millis(50);
@@ -55,6 +56,17 @@ pub struct Ground {
     pub pod_logs: PathBuf,
     /// Names and ids of its processes beside the pods.
     pub processes: Vec<(String, u32)>,
+    /// Of Stheno, when it runs there.
+    pub stheno: Option<SthenoPlaces>,
+}
+
+/// Where Stheno keeps what it has.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SthenoPlaces {
+    /// The operator's data: its log.
+    pub data_dir: PathBuf,
+    /// How its sidecar stands in pods, and where it writes backups.
+    pub sidecar: Sidecar,
 }
 
 /// The right to hold the ground of a name. Dropped: the ground is known no more.
@@ -189,6 +201,7 @@ mod tests {
             kubeconfig: PathBuf::new(),
             pod_logs: PathBuf::new(),
             processes: Vec::new(),
+            stheno: None,
         };
         claim.publish(&ground).unwrap();
         assert_eq!(find(&name).unwrap().name, name);

@@ -6,8 +6,10 @@
 
 mod container;
 mod environment;
+mod exec;
 mod files;
 mod images;
+mod logs;
 mod names;
 pub(crate) mod network;
 mod node;
@@ -15,6 +17,7 @@ mod place;
 mod pod;
 mod probe;
 mod root;
+mod server;
 mod status;
 mod storage;
 mod volumes;
@@ -55,6 +58,9 @@ pub enum Error {
     /// The node or the storage class was refused.
     #[error("the API server refused the kubelet's {0}")]
     Refused(&'static str, #[source] Box<kube::Error>),
+    /// Its server for logs and commands did not start.
+    #[error(transparent)]
+    Server(#[from] server::Error),
     /// A process that it needs did not start.
     #[error(transparent)]
     Process(#[from] process::Error),
@@ -99,6 +105,10 @@ pub(crate) struct Shared {
     services: Mutex<BTreeMap<String, Service>>,
     places: Mutex<BTreeMap<String, Arc<place::Place>>>,
     names_changed: Notify,
+    /// By the pod's UID and the container's name.
+    running: Mutex<BTreeMap<(String, String), Arc<container::Running>>>,
+    log_times: logs::Times,
+    port: u16,
 }
 
 /// A running kubelet. Dropped: all its pods' processes are killed, and the network that it made is gone.
@@ -171,8 +181,8 @@ async fn live(
     ready: oneshot::Sender<Result<(), Error>>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let shared = match prepare(run, options, network, folder).await {
-        Ok(shared) => shared,
+    let (shared, server) = match prepare(run, options, network, folder).await {
+        Ok(prepared) => prepared,
         Err(error) => {
             let _ = ready.send(Err(error));
             return;
@@ -182,6 +192,7 @@ async fn live(
     // Dropping these futures, and with them the tasks of the pods, kills the processes that they hold.
     tokio::select! {
         _ = stopped => {}
+        () = server.serve(&shared) => {}
         () = node::heartbeat(&shared) => {}
         () = storage::provide(&shared) => {}
         () = storage::reclaim(&shared) => {}
@@ -191,7 +202,13 @@ async fn live(
     }
 }
 
-async fn prepare(run: Arc<Run>, options: Options, network: Network, folder: PathBuf) -> Result<Arc<Shared>, Error> {
+async fn prepare(
+    run: Arc<Run>,
+    options: Options,
+    network: Network,
+    folder: PathBuf,
+) -> Result<(Arc<Shared>, server::Server), Error> {
+    let server = server::Server::bind(run.path()).await?;
     let client = control_plane::client(&options.kubeconfig).await?;
     let shared = Arc::new(Shared {
         client,
@@ -204,10 +221,13 @@ async fn prepare(run: Arc<Run>, options: Options, network: Network, folder: Path
         services: Mutex::default(),
         places: Mutex::default(),
         names_changed: Notify::new(),
+        running: Mutex::default(),
+        log_times: logs::Times::default(),
+        port: server.port(),
     });
     node::register(&shared).await.map_err(|error| Error::Refused("node", Box::new(error)))?;
     storage::register(&shared).await.map_err(|error| Error::Refused("storage class", Box::new(error)))?;
-    Ok(shared)
+    Ok((shared, server))
 }
 
 async fn follow_services(shared: &Shared) {

@@ -1,7 +1,7 @@
 //! The ground: real parts of a cluster as processes of this machine, without containers, for trying and for testing.
 //!
 //! [`provision`] builds and caches the programs, [`testing`] hands out running parts that end with their handle.
-//! It knows nothing of the operator and the sidecar that run on it.
+//! Of Stheno itself it knows only how to start it: [`stheno`].
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
@@ -12,9 +12,9 @@ pub mod apply;
 pub mod cassandra;
 pub mod cluster;
 pub mod control_plane;
+pub mod datacenter;
 pub mod grounds;
 pub mod http;
-pub mod kept;
 pub mod kubelet;
 pub mod nats;
 pub mod ports;
@@ -24,6 +24,7 @@ pub mod provision;
 pub mod room;
 pub mod run;
 pub mod s3;
+pub mod stheno;
 pub mod testing;
 
 mod pki;

@@ -2,16 +2,15 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to people")]
 
 mod ground;
+mod program;
 mod quickstart;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use stheno_local::grounds;
-use stheno_local::kept::{self, End};
 use stheno_local::provision::{self, Part};
+use stheno_local::{grounds, run};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Real parts of a cluster as processes of this machine, without containers.
@@ -28,7 +27,7 @@ enum Command {
     Quickstart(quickstart::Options),
     /// Makes a cluster with cass-operator and Cassandra that goes on in the background
     Up(ground::UpOptions),
-    /// Ends the ground of that name; without one all that goes on in the background, also what `quickstart --keep` left
+    /// Ends the ground of that name; without one all that go on in the background, also what `quickstart --keep` left
     Down {
         /// The ground's name
         name: Option<String>,
@@ -111,19 +110,10 @@ fn down(name: Option<&str>) -> anyhow::Result<()> {
         grounds::end(ground);
         println!("ended the ground {}", ground.name);
     }
-    if name.is_some() {
-        return Ok(());
-    }
-    let ends = kept::end_all().context("the run folders cannot be read")?;
-    if ends.is_empty() && grounds.is_empty() {
+    if grounds.is_empty() {
         println!("nothing was left running");
     }
-    for end in ends {
-        match end {
-            End::Ended { folder, processes } => println!("ended {processes} processes of {}", folder.display()),
-            End::InUse(folder) => println!("{} is still being made: Ctrl-C there ends it", folder.display()),
-        }
-    }
+    run::sweep_all();
     Ok(())
 }
 

@@ -4,9 +4,8 @@ use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{fs, io, thread};
 
@@ -84,42 +83,30 @@ pub enum Error {
     },
 }
 
-/// Whether a process ends with the one that started it.
-#[derive(Debug, Clone)]
-pub enum Lifetime {
-    /// Killed when its handle is dropped, and by the kernel when the parent dies in whatever way.
-    WithParent,
-    /// Killed when its handle is dropped, unless the switch is on by then; it outlives a parent that dies.
-    UntilSpared(Arc<AtomicBool>),
-}
-
-/// A running (or ended) child process in a process group of its own, with its output in a log file.
+/// A running (or ended) child process in a process group of its own, with its output in a log file. It is killed when its
+/// handle is dropped, and by the kernel when the parent dies in whatever way.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     log: PathBuf,
     child: Child,
-    lifetime: Lifetime,
 }
 
 impl Process {
     /// Starts `command` with both outputs appended to `log` and nothing to read.
-    pub fn spawn(name: &str, mut command: Command, log: &Path, lifetime: Lifetime) -> Result<Self, Error> {
+    pub fn spawn(name: &str, mut command: Command, log: &Path) -> Result<Self, Error> {
         let log_error = |source| Error::Log { name: name.to_owned(), path: log.to_owned(), source };
         let out = fs::OpenOptions::new().create(true).append(true).open(log).map_err(log_error)?;
         let err = out.try_clone().map_err(log_error)?;
         command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
-        match lifetime {
-            Lifetime::WithParent => die_with_parent(&mut command),
-            Lifetime::UntilSpared(_) => {}
-        }
+        die_with_parent(&mut command);
         let program = PathBuf::from(command.get_program());
         let child = spawn_from_lasting_thread(command).map_err(|source| Error::Spawn {
             name: name.to_owned(),
             program,
             source,
         })?;
-        Ok(Self { name: name.to_owned(), log: log.to_owned(), child, lifetime })
+        Ok(Self { name: name.to_owned(), log: log.to_owned(), child })
     }
 
     /// The process id, which is also the id of its group.
@@ -222,13 +209,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let spared = match &self.lifetime {
-            Lifetime::WithParent => false,
-            Lifetime::UntilSpared(switch) => switch.load(Ordering::Relaxed),
-        };
-        if !spared {
-            self.kill();
-        }
+        self.kill();
     }
 }
 

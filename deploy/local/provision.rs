@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
 
-use crate::process::{self, Lifetime, Process};
+use crate::process::{self, Process};
 use crate::progress::Step;
 use crate::recipes::{Recipe, Source};
 use crate::{run, toolchain};
@@ -214,7 +214,7 @@ async fn build(cache: &Path, recipe: &Recipe, jars: Option<&Path>) -> Result<Tem
     let log = cache.join("locks").join(format!("{name}.log"));
     File::create(&log).map_err(at(&log))?;
     let step = Step::begin(format!("building {name} {version}"), &format!("usually {usually} on two cores, once"));
-    let mut process = Process::spawn(name, command, &log, Lifetime::WithParent)?;
+    let mut process = Process::spawn(name, command, &log)?;
     let status = loop {
         match process.ended() {
             Some(status) => break status,

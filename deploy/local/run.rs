@@ -5,15 +5,13 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::getuid;
 
-use crate::process::{self, Lifetime, Process};
-use crate::{kept, remains};
+use crate::process::{self, Process};
+use crate::remains;
 
 /// How the names of temporary folders begin.
 const PREFIX: &str = "run-";
@@ -33,23 +31,16 @@ pub struct Error {
 #[derive(Debug)]
 pub struct Run {
     path: PathBuf,
-    /// Of a lasting run: whether it is to stay.
-    keep: Option<Arc<AtomicBool>>,
     _lock: Flock<File>,
 }
 
 impl Run {
     /// A new folder, whose processes end with this process. Sweeps what killed predecessors left behind.
     pub fn temporary() -> Result<Self, Error> {
-        Self::create(&base(), PREFIX, None)
+        Self::create(&base())
     }
 
-    /// A new folder that stays with its processes when [`Run::keep`] was called; [`kept::end_all`] ends it.
-    pub fn lasting() -> Result<Self, Error> {
-        Self::create(&base(), kept::PREFIX, Some(Arc::default()))
-    }
-
-    pub(crate) fn create(base: &Path, kind: &str, keep: Option<Arc<AtomicBool>>) -> Result<Self, Error> {
+    pub(crate) fn create(base: &Path) -> Result<Self, Error> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| Error { path, source }
@@ -58,9 +49,9 @@ impl Run {
         // Held over creating and sweeping, so that a sweeper never meets a folder whose owner has not locked it yet.
         let _base_lock = lock(&base.join("lock"), FlockArg::LockExclusive).map_err(at(base))?;
         sweep(base);
-        let path = tempfile::Builder::new().prefix(kind).tempdir_in(base).map_err(at(base))?.keep();
+        let path = tempfile::Builder::new().prefix(PREFIX).tempdir_in(base).map_err(at(base))?.keep();
         let lock = lock(&path.join("lock"), FlockArg::LockExclusiveNonblock).map_err(at(&path))?;
-        Ok(Self { path, keep, _lock: lock })
+        Ok(Self { path, _lock: lock })
     }
 
     /// The folder.
@@ -85,26 +76,12 @@ impl Run {
     /// Starts a process whose log is `<name>.log` in this folder.
     pub fn spawn(&self, name: &str, mut command: Command) -> Result<Process, process::Error> {
         remains::mark(&mut command, &self.path);
-        let lifetime = match &self.keep {
-            None => Lifetime::WithParent,
-            Some(keep) => Lifetime::UntilSpared(keep.clone()),
-        };
-        Process::spawn(name, command, &self.path.join(format!("{name}.log")), lifetime)
-    }
-
-    /// From now on the folder and its processes stay when the handles go; without effect on a temporary run.
-    pub fn keep(&self) {
-        if let Some(keep) = &self.keep {
-            keep.store(true, Ordering::Relaxed);
-        }
+        Process::spawn(name, command, &self.path.join(format!("{name}.log")))
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if self.keep.as_ref().is_some_and(|keep| keep.load(Ordering::Relaxed)) {
-            return;
-        }
         remains::end(&self.path, Duration::ZERO);
         if std::thread::panicking() {
             use std::io::Write as _;
@@ -141,5 +118,33 @@ pub(crate) fn sweep(base: &Path) {
         if age.is_some_and(|age| age > KEEP_REMAINS) {
             let _ = fs::remove_dir_all(&path);
         }
+    }
+}
+
+/// Ends what killed owners left behind.
+pub fn sweep_all() {
+    sweep(&base());
+    crate::kubelet::network::sweep();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_owner_left_is_ended_by_the_next_run() {
+        let base = tempfile::tempdir().unwrap();
+        // As a killed owner leaves it: a folder that nobody has locked, and a process that bears its mark.
+        let folder = base.path().join("run-left");
+        fs::create_dir(&folder).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "setsid sleep 600 > /dev/null 2>&1 &"]);
+        remains::mark(&mut command, &folder);
+        assert!(command.status().unwrap().success());
+        assert_eq!(remains::of(&folder).len(), 1);
+        let next = Run::create(base.path()).unwrap();
+        assert!(remains::of(&folder).is_empty());
+        assert!(folder.exists(), "its logs stay for a while");
+        drop(next);
     }
 }

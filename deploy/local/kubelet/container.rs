@@ -15,8 +15,8 @@ use super::files::Missing;
 use super::place::{Mounts, Place};
 use super::pod::{self, stopped};
 use super::status::Status;
-use super::{Pace, Shared, network, probe, root};
-use crate::process::{Lifetime, Process};
+use super::{Pace, Shared, lock, network, probe, root};
+use crate::process::Process;
 
 const BACK_OFF: Duration = Duration::from_secs(10);
 const HURRIED_BACK_OFF: Duration = Duration::from_secs(1);
@@ -40,8 +40,33 @@ pub(crate) struct Runner<'a> {
 /// A running container.
 pub(crate) struct Running {
     pub(crate) id: u32,
-    pub(crate) variables: Variables,
-    pub(crate) mounts: Mounts,
+    pub(crate) log: PathBuf,
+    uid: String,
+    variables: Variables,
+    /// Without namespaces: the mounts of the whole pod and its address, by which words are replaced.
+    localizing: Option<(Mounts, String)>,
+}
+
+impl Running {
+    /// A command that is to run in the container; its process dies with its handle.
+    pub(crate) fn command(&self, words: &[String]) -> tokio::process::Command {
+        let mut command = match &self.localizing {
+            None => {
+                let mut command = tokio::process::Command::new("nsenter");
+                command.args(["--target", &self.id.to_string()]);
+                command.args(["--mount", "--net", "--uts", "--root", "--wd", "--"]).args(words);
+                command
+            }
+            Some((mounts, ip)) => {
+                let mut words = words.iter().map(|word| mounts.localized(ip, word));
+                let mut command = tokio::process::Command::new(words.next().unwrap_or_default());
+                command.args(words);
+                command
+            }
+        };
+        command.env_clear().envs(&self.variables).env(super::POD_MARK, &self.uid).kill_on_drop(true);
+        command
+    }
 }
 
 /// How a container came to its end.
@@ -64,7 +89,7 @@ impl Runner<'_> {
                 () = stopped(&mut updates) => return End::Stopped,
             };
             let (mut process, running) = match launched {
-                Ok(launched) => launched,
+                Ok((process, running)) => (process, self.now_running(container, running)),
                 Err(missing) => {
                     self.status.waiting(&container.name, "CreateContainerConfigError", Some(missing.to_string()));
                     tokio::select! {
@@ -85,6 +110,7 @@ impl Runner<'_> {
             let mut stopping = false;
             let exit = tokio::select! {
                 exit = process.wait() => exit,
+                () = self.shared.log_times.follow(&running.log) => ExitStatus::default(),
                 failed = probe::watch(self, container, &running), if !init => {
                     message = Some(failed);
                     self.end(container, &mut process, &running, init, grace_of(self.pod)).await
@@ -97,6 +123,8 @@ impl Runner<'_> {
             };
             // What it left running in its group ends with it.
             process.kill();
+            self.shared.log_times.look(&running.log);
+            lock(&self.shared.running).remove(&(self.place.uid.clone(), container.name.clone()));
             self.status.ended(&container.name, began, exit, init, message);
             if stopping {
                 return End::Stopped;
@@ -152,6 +180,13 @@ impl Runner<'_> {
         process.ended().unwrap_or_default()
     }
 
+    fn now_running(&self, container: &Container, running: Running) -> Arc<Running> {
+        let running = Arc::new(running);
+        let key = (self.place.uid.clone(), container.name.clone());
+        lock(&self.shared.running).insert(key, running.clone());
+        running
+    }
+
     async fn launch(&self, container: &Container, restarts: i32) -> Result<(Process, Running), Missing> {
         let mounts = Mounts::of(container, self.volumes).map_err(Missing)?;
         let variables = self.variables(container, &mounts).await?;
@@ -171,9 +206,9 @@ impl Runner<'_> {
                 let made = fs::create_dir_all(&mount.source);
                 made.map_err(|error| Missing(format!("{} cannot be made: {error}", mount.source.display())))?;
             }
-            let everywhere = self.all_mounts(&mounts);
+            let (everywhere, ip) = (self.all_mounts(&mounts), self.place.ip());
             // Variables are expanded last: their values are replaced already, or are paths of this machine.
-            let mut words = line.iter().map(|word| environment::expand(&self.replaced(&everywhere, word), &known));
+            let mut words = line.iter().map(|word| environment::expand(&everywhere.localized(&ip, word), &known));
             let mut command = Command::new(words.next().unwrap_or_default());
             command.args(words).current_dir(everywhere.replace(folder));
             command
@@ -181,9 +216,11 @@ impl Runner<'_> {
         command.env_clear().envs(&variables);
         network::mark(&mut command, self.shared.run.path(), &self.place.uid);
         let log = self.place.logs.join(format!("{}.{restarts}.log", container.name));
-        let process = Process::spawn(&container.name, command, &log, Lifetime::WithParent);
+        let process = Process::spawn(&container.name, command, &log);
         let process = process.map_err(|error| Missing(format!("{:#}", anyhow::Error::from(error))))?;
-        let running = Running { id: process.id(), variables, mounts };
+        let localizing = (!self.shared.network.is_private()).then(|| (self.all_mounts(&mounts), self.place.ip()));
+        let uid = self.place.uid.clone();
+        let running = Running { id: process.id(), log, uid, variables, localizing };
         Ok((process, running))
     }
 
@@ -212,7 +249,7 @@ impl Runner<'_> {
         let private = self.shared.network.is_private();
         if !private {
             let everywhere = self.all_mounts(mounts);
-            asked.values_mut().for_each(|value| *value = self.replaced(&everywhere, value));
+            asked.values_mut().for_each(|value| *value = everywhere.localized(&ip, value));
         }
         let hosts = if private { "/etc/hosts".to_owned() } else { self.place.hosts().display().to_string() };
         let bind = if private { "0.0.0.0" } else { ip.as_str() };
@@ -231,15 +268,7 @@ impl Runner<'_> {
     }
 
     fn all_mounts(&self, own: &Mounts) -> Mounts {
-        let spec = self.pod.spec.clone().unwrap_or_default();
-        let containers = spec.containers.into_iter().chain(spec.init_containers.unwrap_or_default());
-        own.with_others(containers.filter_map(|container| Mounts::of(&container, self.volumes).ok()))
-    }
-
-    /// Without namespaces: a text with the paths and addresses that it means.
-    fn replaced(&self, mounts: &Mounts, text: &str) -> String {
-        let ip = self.place.ip();
-        mounts.replace(text).replace("0.0.0.0", &ip).replace("//localhost:", &format!("//{ip}:"))
+        own.with_pod(self.pod, self.volumes)
     }
 
     /// Runs a command in the container; whether it ended well in time.
@@ -253,21 +282,7 @@ impl Runner<'_> {
         if command.is_empty() {
             return false;
         }
-        let mut exec = if self.shared.network.is_private() {
-            let mut exec = tokio::process::Command::new("nsenter");
-            exec.args(["--target", &running.id.to_string()])
-                .args(["--mount", "--net", "--uts", "--root", "--wd", "--"]);
-            exec.args(command);
-            exec
-        } else {
-            let everywhere = self.all_mounts(&running.mounts);
-            let mut words = command.iter().map(|word| self.replaced(&everywhere, word));
-            let mut exec = tokio::process::Command::new(words.next().unwrap_or_default());
-            exec.args(words);
-            exec
-        };
-        exec.env_clear().envs(&running.variables).kill_on_drop(true);
-        exec.env(super::POD_MARK, &self.place.uid);
+        let mut exec = running.command(command);
         exec.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let done = timeout(patience, exec.status()).await;
         tracing::trace!("{command:?} in {} of {}: {done:?}", container.name, self.place.name);

@@ -41,7 +41,8 @@ fn rewrite(path: &Path, text: &str) -> std::io::Result<()> {
 
 /// The hosts file of one pod.
 pub(crate) fn hosts(shared: &Shared, namespace: &str, name: &str, ip: &str) -> String {
-    let mut text = format!("127.0.0.1 localhost\n{ip} {name}\n{} ground-host\n", shared.network.host());
+    let mut own_lines = String::new();
+    let mut text = String::new();
     let pods = lock(&shared.pods);
     for service in lock(&shared.services).values() {
         let home = service.namespace().unwrap_or_default();
@@ -51,14 +52,20 @@ pub(crate) fn hosts(shared: &Shared, namespace: &str, name: &str, ip: &str) -> S
             let Some(address) = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()) else { continue };
             let short = if home == namespace { format!(" {service_name}") } else { String::new() };
             let qualified = format!("{service_name}.{home}.svc");
-            let _ = writeln!(
-                text,
-                "{address}{short} {service_name}.{home} {qualified} {qualified}.cluster.local {pod}.{qualified}.cluster.local",
-                pod = pod.name_any()
-            );
+            let _ = writeln!(text, "{address}{short} {service_name}.{home} {qualified} {qualified}.cluster.local");
+            if let Some(host) = named_by(pod, &service_name) {
+                let _ = writeln!(own_lines, "{address} {host}.{qualified}.cluster.local {host}.{qualified} {host}");
+            }
         }
     }
-    text
+    // The first name of an address is what a reverse lookup in DNS would give: that of the pod, not of a service.
+    format!("127.0.0.1 localhost\n{ip} {name}\n{} ground-host\n{own_lines}{text}", shared.network.host())
+}
+
+/// The name that a pod has in DNS below a headless service: that of a StatefulSet below the set's own.
+fn named_by<'a>(pod: &'a Pod, service: &str) -> Option<&'a str> {
+    let spec = pod.spec.as_ref()?;
+    spec.hostname.as_deref().filter(|_| spec.subdomain.as_deref() == Some(service))
 }
 
 fn stands_behind(pod: &Pod, service: &Service) -> bool {

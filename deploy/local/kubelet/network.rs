@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use crate::ports::{self, Address, hold};
-use crate::process::{self, Lifetime, Process};
+use crate::process::{self, Process};
 use crate::remains;
 
 /// Pods of ground `n` have addresses 10.213.n.10 to 10.213.n.249; few machines have a network there.
@@ -134,7 +134,7 @@ impl Network {
         let mut command = Command::new("unshare");
         command.args(["--net", "sleep", "infinity"]);
         mark(&mut command);
-        let mut pause = Process::spawn("pause", command, &folder.join("pause.log"), Lifetime::WithParent)?;
+        let mut pause = Process::spawn("pause", command, &folder.join("pause.log"))?;
         let id = pause.id();
         let namespace = |id: &str| fs::read_link(format!("/proc/{id}/ns/net")).ok();
         let own = namespace("self");

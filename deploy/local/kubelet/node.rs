@@ -63,7 +63,14 @@ async fn beat(shared: &Shared, since: Timestamp) -> kube::Result<()> {
     let host = shared.network.host().to_string();
     let status = json!({"status": {
         "capacity": resources, "allocatable": resources,
-        "addresses": [{"type": "InternalIP", "address": host}, {"type": "Hostname", "address": NAME}],
+        "addresses": [
+            {"type": "InternalIP", "address": host}, {"type": "Hostname", "address": NAME},
+            // Where the API server finds us, by its --kubelet-preferred-address-types.
+            {"type": "ExternalIP", "address": "127.0.0.1"},
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": shared.port}},
+        // The API server hands WebSockets on to us, instead of speaking SPDY, which we do not.
+        "declaredFeatures": ["ExtendWebSocketsToKubelet"],
         "conditions": [
             condition("Ready", "True"), condition("MemoryPressure", "False"),
             condition("DiskPressure", "False"), condition("PIDPressure", "False"),

@@ -40,6 +40,13 @@ impl Place {
         let short = uid.get(..8).unwrap_or(&uid);
         let folder = shared.folder.join("pods").join(format!("{namespace}_{name}_{short}"));
         let logs = shared.folder.join("logs").join(format!("{namespace}_{name}"));
+        // Those of a pod of that name that is gone are kept beside; no name holds a tilde.
+        let before = shared.folder.join("logs").join(format!("{namespace}_{name}~before"));
+        if logs.exists() {
+            let _ = fs::remove_dir_all(&before);
+            let _ = fs::rename(&logs, &before);
+            shared.log_times.forget(&logs);
+        }
         for path in [&folder, &logs] {
             fs::create_dir_all(path).map_err(|source| Error::Folder { path: path.clone(), source })?;
         }
@@ -96,8 +103,7 @@ impl Mounts {
         mounts.collect::<Result<Vec<_>, String>>().map(Self)
     }
 
-    /// These and, for paths that they lack, those of the pod's other containers.
-    pub(crate) fn with_others(&self, others: impl IntoIterator<Item = Self>) -> Self {
+    fn with_others(&self, others: impl IntoIterator<Item = Self>) -> Self {
         let mut all = self.0.clone();
         for mount in others.into_iter().flat_map(|mounts| mounts.0) {
             if !all.iter().any(|there| there.path == mount.path) {
@@ -105,6 +111,24 @@ impl Mounts {
             }
         }
         Self(all)
+    }
+
+    /// Those of all containers of the pod.
+    pub(crate) fn of_pod(pod: &Pod, volumes: &BTreeMap<String, PathBuf>) -> Self {
+        Self::default().with_pod(pod, volumes)
+    }
+
+    /// These and, for paths that they lack, those of all containers of the pod.
+    pub(crate) fn with_pod(&self, pod: &Pod, volumes: &BTreeMap<String, PathBuf>) -> Self {
+        let spec = pod.spec.clone().unwrap_or_default();
+        let containers = spec.containers.into_iter().chain(spec.init_containers.unwrap_or_default());
+        self.with_others(containers.filter_map(|container| Self::of(&container, volumes).ok()))
+    }
+
+    /// Without namespaces: a text with the paths and addresses that it means to a pod with that address.
+    pub(crate) fn localized(&self, ip: &str, text: &str) -> String {
+        let own = format!("//{ip}:");
+        self.replace(text).replace("0.0.0.0", ip).replace("//localhost:", &own).replace("//127.0.0.1:", &own)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Mount> {

@@ -88,7 +88,7 @@ async fn run(shared: &Arc<Shared>, pod: &Arc<Pod>, spec: &PodSpec, status: &Stat
     status.all_waiting("PodInitializing", "");
     let runner = Runner { shared, pod, place: &place, status, volumes: &volumes };
     tokio::select! {
-        () = volumes::refresh(shared, &place, current) => {}
+        () = volumes::refresh(shared, &place, &volumes, current) => {}
         () = containers(&runner, spec, updates.clone()) => {}
     }
 }

@@ -12,7 +12,7 @@ use kube::Api;
 use super::Shared;
 use super::environment::Facts;
 use super::files::{self, Files, Missing};
-use super::place::Place;
+use super::place::{Mounts, Place};
 
 /// How often ConfigMaps, Secrets and labels are looked at again. A kubelet takes up to a minute.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -20,19 +20,31 @@ const REFRESH: Duration = Duration::from_secs(5);
 /// The folders behind the pod's volumes, by name.
 pub(crate) async fn make(shared: &Shared, pod: &Pod, place: &Place) -> Result<BTreeMap<String, PathBuf>, Missing> {
     let mut made = BTreeMap::new();
-    for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-        made.insert(volume.name.clone(), one(shared, pod, place, volume).await?);
+    // Files of ConfigMaps may name the paths of all others.
+    let (maps, others): (Vec<&Volume>, Vec<&Volume>) =
+        pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()).partition(|volume| volume.config_map.is_some());
+    for volume in &maps {
+        made.insert(volume.name.clone(), folder(place, volume));
+    }
+    for volume in others.into_iter().chain(maps) {
+        let path = one(shared, pod, place, volume, &made).await?;
+        made.insert(volume.name.clone(), path);
     }
     Ok(made)
 }
 
 /// Publishes what has changed; never ends. `current` gives the pod as it is now, for its labels and annotations.
-pub(crate) async fn refresh(shared: &Shared, place: &Place, current: impl Fn() -> std::sync::Arc<Pod>) {
+pub(crate) async fn refresh(
+    shared: &Shared,
+    place: &Place,
+    made: &BTreeMap<String, PathBuf>,
+    current: impl Fn() -> std::sync::Arc<Pod>,
+) {
     loop {
         tokio::time::sleep(REFRESH).await;
         let pod = current();
         for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-            let renewed = match content(shared, &pod, place, volume).await {
+            let renewed = match content(shared, &pod, place, volume, made).await {
                 Ok(Some(files)) => publish(&folder(place, volume), &files),
                 Ok(None) => Ok(()),
                 Err(missing) => Err(missing),
@@ -48,7 +60,13 @@ fn folder(place: &Place, volume: &Volume) -> PathBuf {
     place.folder.join("volumes").join(&volume.name)
 }
 
-async fn one(shared: &Shared, pod: &Pod, place: &Place, volume: &Volume) -> Result<PathBuf, Missing> {
+async fn one(
+    shared: &Shared,
+    pod: &Pod,
+    place: &Place,
+    volume: &Volume,
+    made: &BTreeMap<String, PathBuf>,
+) -> Result<PathBuf, Missing> {
     if let Some(claim) = &volume.persistent_volume_claim {
         return claimed(shared, place, &claim.claim_name).await;
     }
@@ -56,9 +74,9 @@ async fn one(shared: &Shared, pod: &Pod, place: &Place, volume: &Volume) -> Resu
         return Ok(PathBuf::from(&host.path));
     }
     let folder = folder(place, volume);
-    let made = fs::create_dir_all(&folder);
-    made.map_err(|error| Missing(format!("the folder of the volume {} cannot be made: {error}", volume.name)))?;
-    match content(shared, pod, place, volume).await? {
+    fs::create_dir_all(&folder)
+        .map_err(|error| Missing(format!("the folder of the volume {} cannot be made: {error}", volume.name)))?;
+    match content(shared, pod, place, volume, made).await? {
         Some(files) => publish(&folder, &files)?,
         None if volume.empty_dir.is_some() => {
             let opened = fs::set_permissions(&folder, fs::Permissions::from_mode(0o777));
@@ -92,12 +110,27 @@ async fn claimed(shared: &Shared, place: &Place, name: &str) -> Result<PathBuf, 
 }
 
 /// The files of a volume whose content comes from the API server.
-async fn content(shared: &Shared, pod: &Pod, place: &Place, volume: &Volume) -> Result<Option<Files>, Missing> {
+async fn content(
+    shared: &Shared,
+    pod: &Pod,
+    place: &Place,
+    volume: &Volume,
+    made: &BTreeMap<String, PathBuf>,
+) -> Result<Option<Files>, Missing> {
     let (ip, host) = (place.ip(), shared.network.host().to_string());
     let facts = Facts { pod, namespace: &place.namespace, ip: &ip, host: &host };
     let files = if let Some(map) = &volume.config_map {
         let entries = files::config_map(shared, facts.namespace, &map.name, map.optional).await?;
-        files::chosen(entries, map.items.as_deref(), map.default_mode, map.optional)?
+        let mut files = files::chosen(entries, map.items.as_deref(), map.default_mode, map.optional)?;
+        if !shared.network.is_private() {
+            let mounts = Mounts::of_pod(pod, made);
+            for (content, _) in files.values_mut() {
+                if let Ok(text) = std::str::from_utf8(content) {
+                    *content = mounts.localized(&ip, text).into_bytes();
+                }
+            }
+        }
+        files
     } else if let Some(from) = &volume.secret {
         let name = from.secret_name.as_deref().unwrap_or_default();
         let entries = files::secret(shared, facts.namespace, name, from.optional).await?;

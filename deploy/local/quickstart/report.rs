@@ -28,17 +28,18 @@ pub(crate) async fn show(typed: &str, command: &mut Command, input: &str) -> any
     Ok(())
 }
 
-/// Prints how many objects the bucket holds, how large they are, and the names of a few.
+/// Prints how many objects the bucket holds, how large they are, and the names of a few: manifests come first, then files
+/// of the first node.
 pub(crate) fn bucket(folder: &Path) -> anyhow::Result<()> {
     let mut objects = Vec::new();
     collect(folder, &mut objects).with_context(|| format!("the bucket {} cannot be read", folder.display()))?;
     objects.sort();
     let bytes: u64 = objects.iter().map(|(_, size)| size).sum();
     println!(
-        "\nThe bucket holds {} objects, {bytes} bytes; those of the table shop.orders and of the backup itself:",
+        "\nThe bucket holds {} objects, {bytes} bytes; the manifests, and some files of the table shop.orders:",
         objects.len()
     );
-    let worth = |name: &str| name.contains("/shop/orders") || name.contains("/meta/") || name.contains("backup_index");
+    let worth = |name: &str| name.contains("/data/shop/orders") || name.contains("/manifest_");
     let named = objects.iter().filter_map(|(path, size)| {
         let name = path.strip_prefix(folder).ok()?.to_string_lossy().into_owned();
         worth(&name).then_some((name, size))

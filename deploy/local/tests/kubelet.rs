@@ -3,16 +3,19 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use stheno_local::control_plane::ControlPlane;
 use stheno_local::kubelet::{Images, Isolation, Kubelet, Options, Pace};
 use stheno_local::run::Run;
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
 struct Ground {
@@ -252,10 +255,98 @@ async fn a_crash(ground: &mut Ground) {
     ground.until_ready("lasting").await;
 }
 
+/// `kubectl logs` and `kubectl exec`, as people type them.
+async fn logs_and_commands(ground: &Ground) {
+    let parts = stheno_local::provision::ensure(&[stheno_local::provision::Part::Kubectl]).await.unwrap();
+    let program = parts.path(stheno_local::provision::Part::Kubectl).unwrap().to_owned();
+    let kubectl = async |arguments: &str, typed: &[u8]| {
+        let mut command = tokio::process::Command::new(&program);
+        command.env("KUBECONFIG", &ground.options.kubeconfig).args(arguments.split(' ')).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let typing = async {
+            // A command that reads nothing may be gone before.
+            let _ = stdin.write_all(typed).await;
+            drop(stdin);
+        };
+        let (output, ()) = tokio::join!(child.wait_with_output(), typing);
+        let output = output.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let script = "if [ -e /v/again ]; then echo again; exec sleep 600; fi; touch /v/again; echo one; sleep 1.2; echo two; exit 3";
+    let spec = json!({
+        "terminationGracePeriodSeconds": 0,
+        "containers": [{"name": "a", "image": "x", "command": ["sh", "-c", script], "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
+        "volumes": [{"name": "v", "emptyDir": {}}],
+    });
+    ground.create("talks", spec).await;
+    ground.until("talks", "running", |status| !status["containerStatuses"][0]["state"]["running"].is_null()).await;
+    let (code, said, errors) = kubectl("logs -f talks --timestamps", b"").await;
+    assert_eq!(code, Some(0), "{errors}");
+    let lines: Vec<(&str, &str)> = said.lines().filter_map(|line| line.split_once(' ')).collect();
+    assert_eq!(lines.iter().map(|(_, line)| *line).collect::<Vec<_>>(), ["one", "two"], "{said}");
+    let times: Vec<Timestamp> = lines.iter().map(|(time, _)| time.parse().unwrap()).collect();
+    let between = times[1].duration_since(times[0]).as_secs_f64();
+    assert!((0.9..6.0).contains(&between), "{said}");
+
+    ground.until_log("talks", "a", "two").await;
+    let again = |status: &Value| status["containerStatuses"][0]["restartCount"] == 1;
+    ground.until("talks", "running again", again).await;
+    let mut now = String::new();
+    for _ in 0..100 {
+        now = kubectl("logs talks", b"").await.1;
+        if !now.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(now, "again\n");
+    assert_eq!(kubectl("logs talks --previous", b"").await.1, "one\ntwo\n");
+    assert_eq!(kubectl("logs talks --previous --tail 1", b"").await.1, "two\n");
+    assert_eq!(kubectl("logs talks --previous --limit-bytes 5", b"").await.1, "one\nt");
+
+    let spoken = kubectl("exec talks -- ls /v", b"").await;
+    assert_eq!(spoken, (Some(0), "again\n".to_owned(), String::new()));
+    let big = b"0123456789".repeat(100_000);
+    let (code, said, errors) = kubectl("exec -i talks -- wc -c", &big).await;
+    assert_eq!((code, said.trim()), (Some(0), "1000000"), "{errors}");
+    let (code, said, errors) = kubectl("exec talks -- ls /nowhere-at-all", b"").await;
+    assert_eq!((code, said.as_str()), (Some(2), ""), "{errors}");
+    assert!(errors.contains("/nowhere-at-all") && errors.contains("exit code 2"), "{errors}");
+    let (code, _, errors) = kubectl("exec talks -c b -- true", b"").await;
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("container not found") || errors.contains("not valid"), "{errors}");
+    // What runs there ends with the client. Tests that run beside this one have another number.
+    let seconds = if ground.kubelet.as_ref().unwrap().node_ip().is_loopback() { "4711" } else { "4712" };
+    let mut sleeping = tokio::process::Command::new(&program);
+    sleeping.env("KUBECONFIG", &ground.options.kubeconfig).kill_on_drop(true);
+    let mut sleeping = sleeping.args(["exec", "talks", "--", "sleep", seconds]).spawn().unwrap();
+    until_count(seconds, 1).await;
+    sleeping.kill().await.unwrap();
+    until_count(seconds, 0).await;
+}
+
+/// Waits until so many processes sleep that long.
+async fn until_count(seconds: &str, wanted: usize) {
+    let line = format!("sleep\0{seconds}\0");
+    for _ in 0..200 {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
+        if lines.filter(|there| *there == line).count() == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not {wanted} processes that sleep {seconds} s");
+}
+
 async fn everything(isolation: Isolation) {
     let mut ground = Ground::new(isolation).await;
     environment_volumes_and_order(&ground).await;
     probes_restarts_and_ends(&ground).await;
+    logs_and_commands(&ground).await;
     a_crash(&mut ground).await;
     let folder = ground.run.path().to_owned();
     drop(ground);

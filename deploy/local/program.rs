@@ -1,20 +1,25 @@
-//! The `stheno` program that the quickstart shows: given, or built by Cargo beside this one.
+//! The `stheno` program that the quickstart shows, and `up` on request: given, or built by Cargo beside this one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use stheno_local::process::{self, Lifetime, Process};
+use stheno_local::process::{self, Process};
 use stheno_local::progress::Step;
 
-/// The program at `given`, else the one that Cargo builds in the workspace that runs us.
-pub(crate) async fn find(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    if let Some(program) = given {
-        if !program.is_file() {
-            bail!("there is no program {}: --stheno names the stheno to show", program.display());
-        }
-        return program.canonicalize().context("the program's path cannot be read");
+/// The program at that path.
+pub(crate) fn given(program: &Path) -> anyhow::Result<PathBuf> {
+    if !program.is_file() {
+        bail!("there is no program {}: --stheno names the stheno to show", program.display());
+    }
+    program.canonicalize().context("the program's path cannot be read")
+}
+
+/// The program at `path`, else the one that Cargo builds in the workspace that runs us.
+pub(crate) async fn find(path: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    if let Some(program) = path {
+        return given(&program);
     }
     let own = std::env::current_exe().context("the path of this program is not known")?;
     let folder = own.parent().context("this program lies in no folder")?;
@@ -41,7 +46,7 @@ async fn build(package: &Path, folder: &Path) -> anyhow::Result<()> {
     if folder.ends_with("release") {
         command.arg("--release");
     }
-    let mut cargo = Process::spawn("cargo", command, log.path(), Lifetime::WithParent)?;
+    let mut cargo = Process::spawn("cargo", command, log.path())?;
     let status = loop {
         if let Some(status) = cargo.ended() {
             break status;

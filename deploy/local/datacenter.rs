@@ -1,0 +1,93 @@
+//! A CassandraDatacenter of small nodes for a ground: its manifest, and how far cass-operator is with it.
+
+use kube::Client;
+use kube::api::{Api, DynamicObject};
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::{Value, json};
+
+use crate::cluster::Server;
+use crate::stheno::{self, Sidecar};
+
+/// Cassandra's heap: small, for several nodes on one machine.
+const HEAP: &str = "384M";
+
+/// What is asked of cass-operator.
+#[derive(Debug, Clone)]
+pub struct Datacenter {
+    /// Its name.
+    pub name: String,
+    /// The Cassandra cluster that it belongs to; its superuser is in the secret `<cluster>-superuser`.
+    pub cluster: String,
+    /// The version of Cassandra.
+    pub server: Server,
+    /// Nodes.
+    pub nodes: u32,
+    /// Racks, named r1, r2 and so on; never more than nodes.
+    pub racks: u32,
+    /// Our sidecar in each pod; [`Sidecar::configure`] comes first.
+    pub sidecar: Option<Sidecar>,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Nodes that have joined the ring.
+    pub joined: usize,
+    /// Whether it is ready, and cass-operator has nothing left to do.
+    pub ready: bool,
+}
+
+impl Datacenter {
+    /// The manifest.
+    pub fn manifest(&self) -> Result<Value, stheno::Error> {
+        let racks: Vec<Value> =
+            (1..=self.racks.min(self.nodes)).map(|rack| json!({"name": format!("r{rack}")})).collect();
+        let mut manifest = json!({
+            "apiVersion": "cassandra.datastax.com/v1beta1", "kind": "CassandraDatacenter",
+            "metadata": {"name": self.name},
+            "spec": {
+                "clusterName": self.cluster, "serverType": "cassandra", "serverVersion": self.server.version(),
+                "managementApiAuth": {"insecure": {}}, "size": self.nodes, "racks": racks,
+                "allowMultipleNodesPerWorker": true,
+                "resources": {
+                    "requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"cpu": "2", "memory": "2Gi"},
+                },
+                "storageConfig": {"cassandraDataVolumeClaimSpec": {
+                    "storageClassName": "local", "accessModes": ["ReadWriteOnce"],
+                    "resources": {"requests": {"storage": "1Gi"}},
+                }},
+                "config": {
+                    "cassandra-yaml": {
+                        "num_tokens": 4, "authenticator": "PasswordAuthenticator",
+                        "authorizer": "CassandraAuthorizer", "role_manager": "CassandraRoleManager",
+                    },
+                    "jvm-server-options": {"initial_heap_size": HEAP, "max_heap_size": HEAP},
+                },
+            },
+        });
+        if let Some(sidecar) = &self.sidecar {
+            manifest["spec"]["podTemplateSpec"] = sidecar.pod_template(&self.cluster)?;
+            manifest["spec"]["users"] = json!([{"secretName": format!("{}-medusa", self.cluster), "superuser": true}]);
+        }
+        Ok(manifest)
+    }
+
+    /// How far cass-operator is.
+    pub async fn progress(&self, client: &Client) -> kube::Result<Progress> {
+        let now = api(client).get(&self.name).await?;
+        let conditions = now.data.pointer("/status/conditions").and_then(Value::as_array);
+        let ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
+        Ok(Progress {
+            joined: now.data.pointer("/status/nodeStatuses").and_then(Value::as_object).map_or(0, serde_json::Map::len),
+            ready: conditions.into_iter().flatten().any(ready)
+                && now.data["status"]["cassandraOperatorProgress"] == "Ready"
+                && now.data["status"]["observedGeneration"].as_i64() == now.metadata.generation,
+        })
+    }
+}
+
+/// CassandraDatacenters of the namespace `default`.
+pub fn api(client: &Client) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("cassandra.datastax.com", "v1beta1", "CassandraDatacenter");
+    Api::default_namespaced_with(client.clone(), &ApiResource::from_gvk(&kind))
+}

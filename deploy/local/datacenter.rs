@@ -1,8 +1,9 @@
 //! A CassandraDatacenter of small nodes for a ground: its manifest, and how far cass-operator is with it.
 
-use kube::Client;
-use kube::api::{Api, DynamicObject};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::cluster::Server;
@@ -35,6 +36,19 @@ pub struct Progress {
     pub joined: usize,
     /// Whether it is ready, and cass-operator has nothing left to do.
     pub ready: bool,
+}
+
+/// A container that does not run, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Its pod.
+    pub pod: String,
+    /// Its name.
+    pub container: String,
+    /// Why, in the kubelet's word.
+    pub reason: String,
+    /// And in its sentence.
+    pub message: String,
 }
 
 impl Datacenter {
@@ -83,6 +97,25 @@ impl Datacenter {
                 && now.data["status"]["cassandraOperatorProgress"] == "Ready"
                 && now.data["status"]["observedGeneration"].as_i64() == now.metadata.generation,
         })
+    }
+
+    /// A container of its pods that waits for something else than its turn.
+    pub async fn trouble(&self, client: &Client) -> kube::Result<Option<Trouble>> {
+        let labels =
+            format!("cassandra.datastax.com/cluster={},cassandra.datastax.com/datacenter={}", self.cluster, self.name);
+        let pods = Api::<Pod>::default_namespaced(client.clone()).list(&ListParams::default().labels(&labels)).await?;
+        Ok(pods.items.iter().find_map(|pod| {
+            let status = pod.status.clone()?;
+            let containers = status.init_container_statuses.into_iter().chain(status.container_statuses).flatten();
+            containers.into_iter().find_map(|container| {
+                let waiting = container.state?.waiting?;
+                let reason = waiting.reason?;
+                let message = waiting.message.unwrap_or_default();
+                let turn = reason == "PodInitializing" || (reason == "ContainerCreating" && message.is_empty());
+                let name = container.name;
+                (!turn).then(|| Trouble { pod: pod.name_any(), container: name, reason, message })
+            })
+        }))
     }
 }
 

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::Server;
 use crate::stheno::Sidecar;
 use crate::{remains, run};
 
@@ -56,6 +57,10 @@ pub struct Ground {
     pub pod_logs: PathBuf,
     /// Names and ids of its processes beside the pods.
     pub processes: Vec<(String, u32)>,
+    /// The version of Cassandra.
+    pub server: Server,
+    /// Whether cass-operator and probes are quicker than in a cluster.
+    pub hurried: bool,
     /// Of Stheno, when it runs there.
     pub stheno: Option<SthenoPlaces>,
 }
@@ -201,6 +206,8 @@ mod tests {
             kubeconfig: PathBuf::new(),
             pod_logs: PathBuf::new(),
             processes: Vec::new(),
+            server: Server::Cassandra41,
+            hurried: false,
             stheno: None,
         };
         claim.publish(&ground).unwrap();

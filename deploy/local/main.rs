@@ -27,6 +27,8 @@ enum Command {
     Quickstart(quickstart::Options),
     /// Makes a cluster with cass-operator and Cassandra that goes on in the background
     Up(ground::UpOptions),
+    /// Makes another datacenter in a ground: of a cluster that is there, or of a new one
+    Add(ground::AddOptions),
     /// Ends the ground of that name; without one all that go on in the background, also what `quickstart --keep` left
     Down {
         /// The ground's name
@@ -84,6 +86,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Quickstart(options) => quickstart::run(options).await,
         Command::Up(options) => ground::up(options).await,
+        Command::Add(options) => ground::add(options).await,
         Command::Down { name } => down(name.as_deref()),
         Command::Status { name } => ground::status(name.as_deref()).await,
         Command::Logs(options) => ground::logs(&options),

@@ -73,7 +73,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     provision::ensure(&hold.cluster().parts()).await?;
     let built = Instant::now();
 
-    let (mut holder, ground) = ground::make(&hold, options.nodes).await?;
+    let (holder, ground) = ground::make(&hold, options.nodes).await?;
     let places = ground.stheno.clone().context("the ground has no stheno")?;
     let show = Show {
         client: client(&ground.kubeconfig).await?,
@@ -94,7 +94,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     };
     let told = async {
         show.places.sidecar.configure(&show.client, CLUSTER).await?;
-        ground::datacenter(&mut holder, &show.client, &wanted, false).await?;
+        ground::datacenter(&show.ground, &show.client, &wanted).await?;
         story(&show).await
     };
     if let Err(error) = told.await {

@@ -39,19 +39,28 @@ pub enum Error {
     },
 }
 
-/// Looks at memory, and at the disk that holds `folder`.
+/// Looks at memory, and at the disk that holds `folder`, for a ground with so many nodes.
 pub fn check(nodes: u32, folder: &Path) -> Result<(), Error> {
+    look(GROUND, nodes, folder)
+}
+
+/// The same for more nodes of a ground that is there.
+pub fn check_more(nodes: u32, folder: &Path) -> Result<(), Error> {
+    look(0, nodes, folder)
+}
+
+fn look(beside: u64, nodes: u32, folder: &Path) -> Result<(), Error> {
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let disk = nix::sys::statvfs::statvfs(folder);
     let free = disk.map_or(u64::MAX, |disk| disk.blocks_available() * disk.fragment_size() / 1_048_576);
-    judge(nodes, &memory, &folder.display().to_string(), free)
+    judge(beside, nodes, &memory, &folder.display().to_string(), free)
 }
 
-fn judge(nodes: u32, memory: &str, folder: &str, free_disk: u64) -> Result<(), Error> {
+fn judge(beside: u64, nodes: u32, memory: &str, folder: &str, free_disk: u64) -> Result<(), Error> {
     let line = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let available = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     let free = available.map_or(u64::MAX, |kibibytes| kibibytes / 1024);
-    let needed = GROUND + NODE * u64::from(nodes);
+    let needed = beside + NODE * u64::from(nodes);
     if free < needed {
         return Err(Error::Memory { nodes, needed, free });
     }
@@ -68,11 +77,11 @@ mod tests {
     #[test]
     fn a_lack_is_said_before_anything_starts() {
         let memory = "MemTotal: 8000000 kB\nMemAvailable:    2097152 kB\n";
-        judge(1, memory, "/tmp", 10_000).unwrap();
-        let said = judge(3, memory, "/tmp", 10_000).unwrap_err().to_string();
+        judge(GROUND, 1, memory, "/tmp", 10_000).unwrap();
+        let said = judge(GROUND, 3, memory, "/tmp", 10_000).unwrap_err().to_string();
         assert!(said.starts_with("3 nodes need 3500 MiB of memory, and 2048 MiB are free"), "{said}");
-        let said = judge(1, memory, "/tmp", 100).unwrap_err().to_string();
+        let said = judge(GROUND, 1, memory, "/tmp", 100).unwrap_err().to_string();
         assert!(said.contains("2048 MiB of disk are needed at /tmp, and 100 MiB are free"), "{said}");
-        judge(9, "", "/tmp", 10_000).unwrap();
+        judge(GROUND, 9, "", "/tmp", 10_000).unwrap();
     }
 }

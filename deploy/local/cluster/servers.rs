@@ -4,7 +4,7 @@ use crate::kubelet::Images;
 use crate::provision::{self, Part, Parts};
 
 /// A version of Cassandra that pods can run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 pub enum Server {
     /// Cassandra 4.1.
     #[value(name = "4.1")]

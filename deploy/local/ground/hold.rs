@@ -77,6 +77,8 @@ async fn hold_claimed(options: &Options, claim: &Claim) -> anyhow::Result<()> {
         kubeconfig: cluster.kubeconfig().to_owned(),
         pod_logs: cluster.kubelet().logs().to_owned(),
         processes: processes.collect(),
+        server: options.server,
+        hurried: options.hurried,
         stheno: places,
     };
     claim.publish(&ground).context("the ground cannot be made known")?;

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use stheno_local::apply::apply_yaml;
 use stheno_local::control_plane::client;
 use stheno_local::datacenter::Datacenter;
-use stheno_local::grounds::Ground;
+use stheno_local::grounds::{self, Ground};
+use stheno_local::process::tail;
 use stheno_local::progress::{Step, seconds};
 use stheno_local::provision::{self, Part};
 use stheno_local::room;
@@ -15,6 +17,8 @@ use super::HoldOptions;
 use super::holder::Holder;
 
 const LOOK: Duration = Duration::from_millis(200);
+/// How long a container may be in trouble before the whole thing is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is made.
 #[derive(Debug, clap::Args)]
@@ -41,7 +45,7 @@ pub(crate) async fn up(mut options: Options) -> anyhow::Result<()> {
     if let Some(program) = options.hold.stheno.take() {
         options.hold.stheno = Some(crate::program::given(&program)?);
     }
-    let (mut holder, ground) = make(&options.hold, options.nodes * options.datacenters).await?;
+    let (holder, ground) = make(&options.hold, options.nodes * options.datacenters).await?;
     let client = client(&ground.kubeconfig).await?;
     if let Some(stheno) = &ground.stheno {
         stheno.sidecar.configure(&client, &options.cluster).await?;
@@ -56,13 +60,53 @@ pub(crate) async fn up(mut options: Options) -> anyhow::Result<()> {
                 racks: options.racks,
                 sidecar: ground.stheno.as_ref().map(|stheno| stheno.sidecar.clone()),
             };
-            datacenter(&mut holder, &client, &wanted, options.hold.hurried).await?;
+            datacenter(&ground, &client, &wanted).await?;
         }
     }
     holder.release()?;
     println!("\nThe ground `{}` is up after {}.", ground.name, seconds(began.elapsed()));
     look_around(&ground, &options);
     Ok(())
+}
+
+/// A datacenter for a ground that is there.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AddOptions {
+    /// The ground
+    #[arg(long, default_value = super::NAME)]
+    name: String,
+    /// Its Cassandra nodes
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
+    nodes: u32,
+    /// Its racks
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
+    racks: u32,
+    /// The Cassandra cluster: one that is there and gets another datacenter, or a new one
+    #[arg(long)]
+    cluster: String,
+    /// The datacenter's name, which no other has
+    datacenter: String,
+}
+
+/// Returns when the datacenter is ready; one that does not become so stays, to be looked at.
+pub(crate) async fn add(options: AddOptions) -> anyhow::Result<()> {
+    let ground = grounds::find(&options.name)?;
+    room::check_more(options.nodes, &std::env::temp_dir())?;
+    let client = client(&ground.kubeconfig).await?;
+    let there = stheno_local::datacenter::api(&client).get_opt(&options.datacenter).await?;
+    anyhow::ensure!(there.is_none(), "there is a datacenter {} already: choose another name", options.datacenter);
+    if let Some(stheno) = &ground.stheno {
+        stheno.sidecar.configure(&client, &options.cluster).await?;
+    }
+    let wanted = Datacenter {
+        name: options.datacenter,
+        cluster: options.cluster,
+        server: ground.server,
+        nodes: options.nodes,
+        racks: options.racks,
+        sidecar: ground.stheno.as_ref().map(|stheno| stheno.sidecar.clone()),
+    };
+    datacenter(&ground, &client, &wanted).await
 }
 
 /// Starts a ground with room for that many nodes.
@@ -83,13 +127,8 @@ pub(crate) async fn make(options: &HoldOptions, nodes: u32) -> anyhow::Result<(H
 }
 
 /// Makes a datacenter and returns when it is ready.
-pub(crate) async fn datacenter(
-    holder: &mut Holder,
-    client: &kube::Client,
-    wanted: &Datacenter,
-    hurried: bool,
-) -> anyhow::Result<()> {
-    let usually = match hurried {
+pub(crate) async fn datacenter(ground: &Ground, client: &kube::Client, wanted: &Datacenter) -> anyhow::Result<()> {
+    let usually = match ground.hurried {
         true => format!("usually {} seconds", 10 + 20 * wanted.nodes),
         false => {
             format!("usually {} seconds, most of which cass-operator waits by its own rules", 20 + 40 * wanted.nodes)
@@ -104,13 +143,31 @@ pub(crate) async fn datacenter(
     };
     let step = Step::begin(format!("{}: {nodes}{racks}", wanted.name), &usually);
     apply_yaml(client, &wanted.manifest()?.to_string()).await?;
+    let mut well = Instant::now();
     loop {
         let progress = wanted.progress(client).await?;
         if progress.ready {
             break;
         }
-        holder.ground().await?;
-        step.detail(&format!("{} of {} nodes have joined", progress.joined, wanted.nodes));
+        grounds::find(&ground.name).context("the ground ended before its datacenter was ready")?;
+        match wanted.trouble(client).await? {
+            None => {
+                well = Instant::now();
+                step.detail(&format!("{} of {} nodes have joined", progress.joined, wanted.nodes));
+            }
+            Some(trouble) => {
+                let said = format!("{} of {}: {}", trouble.container, trouble.pod, trouble.reason);
+                step.detail(&said);
+                let log = super::container_log(ground, &trouble.pod, &trouble.container);
+                let last = log.map(|log| tail(&log, 10)).unwrap_or_default();
+                let message = &trouble.message;
+                anyhow::ensure!(
+                    well.elapsed() < PATIENCE,
+                    "{} does not come up; {said}: {message}\n{last}",
+                    wanted.name
+                );
+            }
+        }
         sleep(LOOK).await;
     }
     step.done();

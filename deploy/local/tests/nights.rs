@@ -30,6 +30,30 @@ async fn carried(datacenter: &Datacenter, script: &str) -> Vec<bool> {
     datacenter.sets().await.iter().map(carries).collect()
 }
 
+/// What can be seen of a datacenter at one moment.
+#[derive(Debug, Clone, PartialEq)]
+struct Sight {
+    stopped: bool,
+    progress: String,
+    settled: bool,
+    /// Of the racks' StatefulSets.
+    replicas: Vec<i32>,
+    pods: usize,
+}
+
+async fn look(datacenter: &Datacenter) -> Sight {
+    // The datacenter first: what it promises must hold of what is looked at after it.
+    let now = datacenter.now().await;
+    let sets = datacenter.sets().await;
+    Sight {
+        stopped: condition(&now, "Stopped") == "True",
+        progress: now.data["status"]["cassandraOperatorProgress"].as_str().unwrap_or_default().to_owned(),
+        settled: settled(&now),
+        replicas: sets.iter().filter_map(|set| set.spec.as_ref()?.replicas).collect(),
+        pods: datacenter.pods().await.len(),
+    }
+}
+
 /// T1, T4, T5, T7, T11: stopped, changed, started, with an init container that fails in between.
 #[tokio::test]
 #[ignore = "nightly: ten minutes with three nodes"]
@@ -42,27 +66,41 @@ async fn night_three_nodes_in_two_racks() {
     assert_eq!(names, ["test-dc1-r1-sts-0", "test-dc1-r1-sts-1", "test-dc1-r2-sts-0"]);
     let addresses = datacenter.addresses().await;
 
-    // T1: Stopped and progress Ready, with every pod running; how long depends on how long three drains take.
+    // T1: Stopped and progress Ready, with every pod running, for seconds; racks end one after the other.
+    let began = Instant::now();
     datacenter.stop().await;
-    let (began, mut deceived) = (Instant::now(), Duration::ZERO);
+    let mut sights: Vec<Sight> = Vec::new();
     datacenter
         .until("stopped", async || {
-            let (now, pods) = (datacenter.now().await, datacenter.pods().await.len());
-            let progress = now.data["status"]["cassandraOperatorProgress"] == "Ready";
-            if condition(&now, "Stopped") == "True" && progress && pods == 3 && !settled(&now) {
-                deceived = began.elapsed();
+            let sight = look(&datacenter).await;
+            if sights.last().is_none_or(|last| *last != sight) {
+                eprintln!("{:9.1} {sight:?}", began.elapsed().as_secs_f64());
+                sights.push(sight.clone());
             }
-            condition(&now, "Stopped") == "True" && settled(&now) && pods == 0
+            sight.stopped && sight.settled && sight.pods == 0
         })
         .await;
-    assert!(deceived > Duration::ZERO, "never Stopped and Ready with all pods running: T1 has changed");
+    let all_running = |sight: &&Sight| sight.stopped && sight.progress == "Ready" && sight.pods == 3;
+    assert!(sights.iter().any(|sight| all_running(&sight) && !sight.settled), "T1 has changed: {sights:#?}");
+    let one_rack_left = |sight: &Sight| sight.replicas == [0, 1] && sight.pods == 1;
+    assert!(sights.iter().any(one_rack_left), "T1 has changed: racks are not stopped one after the other: {sights:#?}");
+    assert!(sights.iter().all(|sight| sight.settled <= (sight.pods == 0)), "settled with pods: {sights:#?}");
     // T5: the status keeps the old addresses.
     let known = datacenter.now().await.data["status"]["nodeStatuses"].to_string();
     assert!(addresses.iter().all(|address| known.contains(address)), "{known}");
 
     // T4: the template reaches the StatefulSets one after the other, while nothing runs.
     datacenter.patch(&script("exit 3")).await;
-    datacenter.until("in each StatefulSet", async || carried(&datacenter, "exit 3").await == [true, true]).await;
+    let mut orders = Vec::new();
+    let in_each = async || {
+        let carried = carried(&datacenter, "exit 3").await;
+        if orders.last() != Some(&carried) {
+            orders.push(carried.clone());
+        }
+        carried == [true, true]
+    };
+    datacenter.until("in each StatefulSet", in_each).await;
+    assert_eq!(orders, [[false, false], [true, false], [true, true]], "T4 has changed");
     datacenter.until("settled", async || settled(&datacenter.now().await)).await;
 
     // T7: no condition tells of an init container that fails.
@@ -72,10 +110,21 @@ async fn night_three_nodes_in_two_racks() {
         pods.matches("CrashLoopBackOff").count() >= 3
     };
     datacenter.until("in CrashLoopBackOff on every pod", failing).await;
-    let now = datacenter.now().await;
-    let words = ["Resuming", "Updating", "Ready"].map(|kind| condition(&now, kind));
-    assert_eq!(words, ["True", "True", "False"]);
-    assert_eq!(now.data["status"]["cassandraOperatorProgress"], "Updating");
+    // For a minute nothing else is said. `Updating` follows a moment after the containers have failed.
+    let began = Instant::now();
+    let mut updating = Vec::new();
+    while began.elapsed() < Duration::from_secs(60) {
+        let now = datacenter.now().await;
+        assert_eq!(["Resuming", "Ready"].map(|kind| condition(&now, kind)), ["True", "False"], "T7 has changed");
+        assert_eq!(now.data["status"]["cassandraOperatorProgress"], "Updating", "T7 has changed");
+        let word = condition(&now, "Updating");
+        if updating.last() != Some(&word) {
+            eprintln!("{:9.1} Updating={word}", began.elapsed().as_secs_f64());
+            updating.push(word);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(updating == ["True"] || updating == ["False", "True"], "T7 has changed: Updating was {updating:?}");
 
     datacenter.stop().await;
     datacenter.until_stopped().await;

@@ -77,6 +77,7 @@ const CASS_OPERATOR: Files = &[
 const MANAGEMENT_API: Files = &[
     ("Agent.java", include_str!("parts/management-api/Agent.java")),
     ("CassandraProcess.java", include_str!("parts/management-api/CassandraProcess.java")),
+    ("AllSeeds.java", include_str!("parts/management-api/AllSeeds.java")),
     ("ConfigBuilder.java", include_str!("parts/management-api/ConfigBuilder.java")),
     ("Internals.java", include_str!("parts/management-api/Internals.java")),
     ("ManagementApi.java", include_str!("parts/management-api/ManagementApi.java")),

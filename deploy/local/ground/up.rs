@@ -1,8 +1,9 @@
-//! `up`: a process that holds the ground is started, then datacenters are made in it, one after the other.
+//! `up`: a process that holds the ground is started, then a datacenter is made in it; `add` makes others.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
+use kube::api::ListParams;
 use stheno_local::apply::apply_yaml;
 use stheno_local::control_plane::client;
 use stheno_local::datacenter::Datacenter;
@@ -25,43 +26,38 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Options {
     #[command(flatten)]
     hold: HoldOptions,
-    /// Cassandra nodes of each datacenter
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=20))]
+    /// Cassandra nodes of the datacenter, dc1
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=100))]
     nodes: u32,
-    /// Racks of each datacenter
+    /// Its racks
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
     racks: u32,
-    /// Datacenters of the cluster, named dc1, dc2 and so on
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=5))]
-    datacenters: u32,
     /// The Cassandra cluster's name
     #[arg(long, default_value = "shop")]
     cluster: String,
 }
 
-/// Returns when all datacenters are ready. Dropping the future before ends everything.
+/// Returns when the datacenter is ready. Dropping the future before ends everything.
 pub(crate) async fn up(mut options: Options) -> anyhow::Result<()> {
     let began = Instant::now();
     if let Some(program) = options.hold.stheno.take() {
         options.hold.stheno = Some(crate::program::given(&program)?);
     }
-    let (holder, ground) = make(&options.hold, options.nodes * options.datacenters).await?;
+    let (holder, ground) = make(&options.hold, options.nodes).await?;
     let client = client(&ground.kubeconfig).await?;
     if let Some(stheno) = &ground.stheno {
         stheno.sidecar.configure(&client, &options.cluster).await?;
     }
-    for number in 1..=options.datacenters {
-        if options.nodes > 0 {
-            let wanted = Datacenter {
-                name: format!("dc{number}"),
-                cluster: options.cluster.clone(),
-                server: options.hold.server,
-                nodes: options.nodes,
-                racks: options.racks,
-                sidecar: ground.stheno.as_ref().map(|stheno| stheno.sidecar.clone()),
-            };
-            datacenter(&ground, &client, &wanted).await?;
-        }
+    if options.nodes > 0 {
+        let wanted = Datacenter {
+            name: "dc1".to_owned(),
+            cluster: options.cluster.clone(),
+            server: options.hold.server,
+            nodes: options.nodes,
+            racks: options.racks,
+            sidecar: ground.stheno.as_ref().map(|stheno| stheno.sidecar.clone()),
+        };
+        datacenter(&ground, &client, &wanted).await?;
     }
     holder.release()?;
     println!("\nThe ground `{}` is up after {}.", ground.name, seconds(began.elapsed()));
@@ -81,7 +77,7 @@ pub(crate) struct AddOptions {
     /// Its racks
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
     racks: u32,
-    /// The Cassandra cluster: one that is there and gets another datacenter, or a new one
+    /// The Cassandra cluster, a new one
     #[arg(long)]
     cluster: String,
     /// The datacenter's name, which no other has
@@ -95,6 +91,13 @@ pub(crate) async fn add(options: AddOptions) -> anyhow::Result<()> {
     let client = client(&ground.kubeconfig).await?;
     let there = stheno_local::datacenter::api(&client).get_opt(&options.datacenter).await?;
     anyhow::ensure!(there.is_none(), "there is a datacenter {} already: choose another name", options.datacenter);
+    let all = stheno_local::datacenter::api(&client).list(&ListParams::default()).await?;
+    anyhow::ensure!(
+        all.items.iter().all(|there| there.data["spec"]["clusterName"] != options.cluster.as_str()),
+        "there is a cluster {} already, and a second datacenter is not supported: its superuser could not be written until \
+         system_auth has replicas there. Name another --cluster",
+        options.cluster
+    );
     if let Some(stheno) = &ground.stheno {
         stheno.sidecar.configure(&client, &options.cluster).await?;
     }

@@ -26,9 +26,8 @@ public final class ConfigBuilder {
             yaml.put(folder + "_directory", storage + "/" + folder);
         }
         ObjectNode seeds = yaml.putArray("seed_provider").addObject();
-        seeds.put("class_name", "org.apache.cassandra.locator.SimpleSeedProvider");
-        seeds.putArray("parameters").addObject().put("seeds", data.at("/cluster-info/seeds").asText())
-            .put("resolve_multiple_ip_addresses_per_dns_record", "true");
+        seeds.put("class_name", "AllSeeds");
+        seeds.putArray("parameters").addObject().put("seeds", data.at("/cluster-info/seeds").asText());
         data.path("cassandra-yaml").fields().forEachRemaining(field -> yaml.set(field.getKey(), field.getValue()));
 
         List<String> options = new ArrayList<>();

@@ -16,7 +16,7 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 /// Few at a time: a drill that shares two processors with many others tries their patience, not ours.
-static TURN: Semaphore = Semaphore::const_new(2);
+static TURN: Semaphore = Semaphore::const_new(3);
 static CASSANDRA: OnceCell<Cassandra> = OnceCell::const_new();
 
 /// The node of all drills: their backups have names of their own.

@@ -14,7 +14,8 @@ use tokio::sync::watch;
 #[command(after_help = "Example:
   stheno agent --config /etc/medusa/medusa.ini --listen 127.0.0.1:50051
 
-With MEDUSA_MODE=GRPC and no command it is what runs: a drop-in for Medusa's image.")]
+With MEDUSA_MODE=GRPC and no command it is what runs: a drop-in for Medusa's image. A PEM file with the authority of the
+store's certificate is named by AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE, as for Medusa's clients.")]
 pub(super) struct Args {
     /// Medusa's configuration
     #[arg(long, value_name = "FILE", env = "STHENO_CONFIG", default_value = "/etc/medusa/medusa.ini")]

@@ -110,7 +110,7 @@ async fn backup(dir: &Path, data: &Path, full: bool) {
     for file in ["schema.cql", "tokenmap.json"] {
         store.put(&layout.meta(&name, file), "{}").await.unwrap();
     }
-    let snapshot = extent(&scan(data, &name.snapshot_tag()).await.unwrap());
+    let snapshot = extent(&scan(std::iter::once(data), &name.snapshot_tag()).await.unwrap());
     let tools = Tools {
         uploader: Uploader::new(store.clone(), &config.storage),
         snapshots: Service::new(&config.snapshots).unwrap(),
@@ -140,7 +140,7 @@ async fn copy(dir: &Path, data: &Path) {
 }
 
 async fn hash(data: &Path) {
-    for table in scan(data, &format!("medusa-{NAME}")).await.unwrap() {
+    for table in scan(std::iter::once(data), &format!("medusa-{NAME}")).await.unwrap() {
         for file in table.files {
             md5_of(file.path, file.identity.size).await.unwrap();
         }

@@ -24,6 +24,8 @@ pub(crate) enum Input {
     Effect(Effect, Step),
     Witnessed(stheno_events::Epoch),
     Lease(bool),
+    /// The term is to end in order.
+    Finish,
     /// Something stands in the way of acting, or nothing does any more.
     Block(bool),
     Gap(Gap),
@@ -58,8 +60,14 @@ pub(crate) struct Process {
     /// Objects with a write on its way.
     pub(crate) writing: BTreeSet<Uid>,
     pub(crate) stopped: BTreeSet<EffectKey>,
+    /// Calls on their way to a sidecar.
+    pub(crate) out: BTreeSet<EffectKey>,
+    /// Those of them that were stopped when they were sent already: they come back first.
+    pub(crate) sent: BTreeSet<EffectKey>,
     pub(crate) wake: Option<u64>,
     pub(crate) has_lease: bool,
+    /// The terms that the witness knows of.
+    pub(crate) witnessed: BTreeSet<stheno_events::Epoch>,
     /// The highest version of the API server that its watches have seen before a store was put back.
     pub(crate) highest: Option<u64>,
 }
@@ -84,8 +92,11 @@ impl Process {
             backups: BTreeSet::new(),
             writing: BTreeSet::new(),
             stopped: BTreeSet::new(),
+            out: BTreeSet::new(),
+            sent: BTreeSet::new(),
             wake: None,
             has_lease: false,
+            witnessed: BTreeSet::new(),
             highest: None,
         }
     }

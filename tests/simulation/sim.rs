@@ -240,10 +240,17 @@ impl Sim {
             Happening::Arrive(index, life, input) => self.arrive(index, life, input),
             Happening::AppendArrives(index, life, append) => self.append(index, life, append),
             Happening::CallArrives(index, life, effect, first) => {
-                if first {
+                let key = effect.key.clone();
+                // One that was stopped before it was sent does not arrive.
+                if first && !self.processes[index].stopped.contains(&key) {
                     self.arrived(&effect);
                 }
                 self.call(index, life, effect);
+                self.processes[index].out.remove(&key);
+                if self.processes[index].sent.remove(&key) {
+                    self.processes[index].stopped.insert(key.clone());
+                    self.after(40, Happening::Arrive(index, life, Input::EffectEnded(key)));
+                }
             }
             Happening::StatusArrives(index, life, uid, version, status) => {
                 if let Some(change) = self.api.status(&uid, &version, status) {

@@ -39,6 +39,9 @@ impl Sim {
             if idle || (silent && self.below(12) == 0) || self.chance(faults.lease_flaps) {
                 self.lease = None;
                 self.send(holder, 8, Input::Lease(false));
+            } else if self.chance(faults.hands_over) {
+                self.note(|| format!("operator {holder} is asked to end its term"));
+                self.send(holder, 8, Input::Finish);
             }
         }
         if self.lease.is_none() {

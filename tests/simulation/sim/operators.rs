@@ -32,6 +32,11 @@ impl Sim {
         }
         if let Some(input) = input {
             self.take(index, input);
+            if self.chance(self.plan.faults.crowds) {
+                let (life, delay) = (self.processes[index].life, 1 + self.below(10));
+                self.after(delay, Happening::Arrive(index, life, Input::Wake));
+                return;
+            }
         }
         let now = self.now;
         let ids = &mut self.ids;
@@ -95,7 +100,11 @@ impl Sim {
                 process.engine.gap(gap);
             }
             Input::Accept(message) => process.engine.accept_api(message),
-            Input::Witnessed(epoch) => process.engine.witnessed(epoch),
+            Input::Witnessed(epoch) => {
+                process.witnessed.insert(epoch);
+                process.engine.witnessed(epoch);
+            }
+            Input::Finish => process.engine.finish(),
             Input::Lease(held) => {
                 process.has_lease = held;
                 process.engine.lease(held);
@@ -127,13 +136,22 @@ impl Sim {
                 // A call may be held up on its way: with the five seconds in which it may start, less than the quiet time.
                 let slow = self.chance(self.plan.faults.slow_calls);
                 let delay = 1 + self.below(if slow { 4_500 } else { 5 });
+                self.processes[index].out.insert(effect.key.clone());
                 self.after(delay, Happening::CallArrives(index, life, effect, true));
             }
             Command::Stop(key) => {
-                self.processes[index].stopped.insert(key.clone());
-                self.send(index, 9, Input::EffectEnded(key));
+                if self.processes[index].out.contains(&key) && self.below(2) == 0 {
+                    self.processes[index].sent.insert(key);
+                } else {
+                    self.processes[index].stopped.insert(key.clone());
+                    self.send(index, 9, Input::EffectEnded(key));
+                }
             }
-            Command::Witness { epoch, .. } => self.send(index, 9, Input::Witnessed(epoch)),
+            Command::Witness { epoch, .. } => {
+                let slow = self.chance(self.plan.faults.slow_calls);
+                let delay = 1 + self.below(if slow { 4_500 } else { 5 });
+                self.after(delay, Happening::Arrive(index, life, Input::Witnessed(epoch)));
+            }
             Command::Released => {
                 if self.lease == Some(index) {
                     self.lease = None;
@@ -144,7 +162,8 @@ impl Sim {
         }
     }
 
-    /// Intent before effect, terminal is terminal: both are asked of the log itself, at the moment of the call.
+    /// Intent before effect, terminal is terminal: both are asked of the log itself, at the moment of the call. So is the
+    /// witness of the process's term.
     pub(super) fn law_at_start(&mut self, index: usize, effect: &Effect) {
         let mut claimed = false;
         let mut terminal = false;
@@ -167,6 +186,9 @@ impl Sim {
         }
         if !claimed {
             self.faults_found.push(format!("operator {index} calls without a claim: {:?}", effect.key));
+        }
+        if !self.processes[index].witnessed.contains(&effect.key.epoch) {
+            self.faults_found.push(format!("operator {index} calls in a term without a witness: {:?}", effect.key));
         }
         if terminal {
             self.faults_found.push(format!("operator {index} calls after the terminal event: {:?}", effect.key));

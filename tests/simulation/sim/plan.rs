@@ -14,6 +14,10 @@ pub(crate) struct Faults {
     pub(crate) pauses: u32,
     pub(crate) kills: u32,
     pub(crate) lease_flaps: u32,
+    /// Terms that end in order.
+    pub(crate) hands_over: u32,
+    /// What happens together with the next thing, before anything is made of either.
+    pub(crate) crowds: u32,
     /// Clocks that cannot be trusted and the like, for a while.
     pub(crate) obstacles: u32,
     pub(crate) sidecar_restarts: u32,
@@ -31,6 +35,8 @@ impl Faults {
             slow_calls: 300,
             pauses: 4,
             lease_flaps: 4,
+            hands_over: 4,
+            crowds: 200,
             obstacles: 3,
             kills: 1,
             ..Self::default()

@@ -1,4 +1,4 @@
-//! Azure's store, on Azurite from npm. (Why not Google's: docs/decisions/0011-google-storage.md.)
+//! Azure's store, on Azurite from npm. (Why not Google's: docs/decisions/0012-google-storage.md.)
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

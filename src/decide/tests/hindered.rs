@@ -429,6 +429,44 @@ fn the_quiet_time_counts_from_when_the_former_leader_can_write_no_more() {
     assert!(count(&stream, "datacenter.led") <= 3, "{:?}", stream.names());
 }
 
+/// Terminal is terminal: what a call finds out while the message that ends its operation is on its way comes too late.
+#[test]
+fn what_is_found_out_after_the_end_is_not_written() {
+    let mut stream = ready();
+    let effect = started(&mut stream);
+    let failed = NodeFailed {
+        job: effect.key.job.clone(),
+        pod: "sts-0".into(),
+        attempt: 1,
+        reason: "no".into(),
+        retryable: false,
+    };
+    stream.engines[0].outcome(&effect.key, &key(), vec![failed.into()]);
+    let appends = stream.poll(&mut Vec::new());
+    stream.engines[0].outcome(&effect.key, &key(), vec![broken(&effect, Time::UNIX_EPOCH).into()]);
+    stream.deliver(appends);
+    assert_eq!(count(&stream, "backup.failed"), 1);
+    stream.settle();
+    assert_eq!(count(&stream, "backup.node_unanswered"), 0, "{:?}", stream.names());
+    assert_eq!(stream.engines[0].world().datacenter(&key()).unwrap().illegal, 0);
+}
+
+/// A successor waits no quiet time behind a term that ended in order: so it has not, while a call is out.
+#[test]
+fn a_term_ends_in_order_when_its_calls_have_come_back() {
+    let mut stream = ready();
+    let effect = started(&mut stream);
+    stream.engines[0].finish();
+    assert!(stream.settle().contains(&Command::Stop(effect.key.clone())));
+    assert_eq!(count(&stream, "operator.stepped_down"), 0);
+    stream.engines[0].outcome(&effect.key, &key(), vec![accepted(&effect).into()]);
+    stream.engines[0].finished(&effect.key);
+    stream.settle();
+    let names = stream.names();
+    assert_eq!(names.last().map(String::as_str), Some("operator.stepped_down"));
+    assert!(names.iter().any(|name| name == "backup.node_started"), "what it found out is in: {names:?}");
+}
+
 #[test]
 fn stages_are_as_they_were() {
     // The scenarios above rest on a backup that starts: if it did not, they would prove nothing.

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stheno_decide::Observation;
-use stheno_decide::engine::{Appended, Command, Engine, Identity, WATCHED};
+use stheno_decide::engine::{Append, Appended, Command, Engine, Identity, WATCHED};
 use stheno_events::observed::{BackupJob, BackupType, Gone, Meta, ObjectKind};
 use stheno_events::{Digest, Envelope, EventId, Time};
 use stheno_projections::World;
@@ -86,6 +86,17 @@ impl Stream {
     }
 
     fn once(&mut self, others: &mut Vec<Command>) -> bool {
+        let appends = self.poll(others);
+        if appends.is_empty() {
+            return false;
+        }
+        self.now += self.slow_ms;
+        self.deliver(appends);
+        true
+    }
+
+    /// Polls all engines once: what they append, and the other commands of the first one.
+    pub fn poll(&mut self, others: &mut Vec<Command>) -> Vec<(usize, Append)> {
         let mut appends = Vec::new();
         self.now += 100;
         for (index, engine) in self.engines.iter_mut().enumerate() {
@@ -115,10 +126,11 @@ impl Stream {
                 }
             }
         }
-        if appends.is_empty() {
-            return false;
-        }
-        self.now += self.slow_ms;
+        appends
+    }
+
+    /// The log takes what was appended, and all engines read it.
+    pub fn deliver(&mut self, appends: Vec<(usize, Append)>) {
         assert!(self.log.len() < 20_000, "messages without end");
         for (index, append) in appends {
             let head = self.engines[0].world().head(&append.aggregate).sequence;
@@ -132,7 +144,6 @@ impl Stream {
             self.all(|engine| engine.delivered(sequence, &append.aggregate, digest, Ok(&append.envelope)));
             self.log.push(append.envelope);
         }
-        true
     }
 
     pub fn lead(&mut self, index: usize) {

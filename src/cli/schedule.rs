@@ -9,6 +9,7 @@ use stheno_events::Time;
 
 /// Cron expressions.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  stheno schedule preview @daily --timezone Europe/Berlin")]
 pub(super) struct Args {
     #[command(subcommand)]
     verb: Verb,

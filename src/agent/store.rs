@@ -21,6 +21,7 @@ mod error;
 mod reading;
 mod remote;
 
+pub(crate) use again::{ATTEMPTS, BRIEF, pause};
 pub use error::{Cause, Error};
 
 /// How long the store is given before a failure is one.

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::config::Storage;
-use crate::store::{Error, Store, Tags, path};
+use crate::store::{ATTEMPTS, BRIEF, Error, Store, Tags, path, pause};
 use crate::throttle::Throttle;
 
 mod file;
@@ -107,29 +107,44 @@ impl Uploader {
         Ok(Sum { size, tag: self.store.tag(&md5, put.e_tag), md5: hex(&md5) })
     }
 
+    /// In parts; from the beginning once more where the answer to the upload's begin or end broke off. Such an answer says
+    /// nothing: the upload may be complete, and then it is gone, or it may not.
     async fn parts(&self, source: &Path, size: u64, key: &str) -> Result<Sum, Error> {
-        let options =
-            PutMultipartOptions { attributes: self.store.attributes.clone(), ..PutMultipartOptions::default() };
-        let upload = self.store.objects.put_multipart_opts(&path(key)?, options).await;
-        let mut upload = Unfinished(Some(upload.map_err(|source| Error::of("put", key, source))?));
-        let sent = self.send_parts(&mut upload, source, size, key).await;
-        match sent {
-            Ok(sum) => {
-                upload.0 = None;
-                Ok(sum)
-            }
-            Err(error) => {
-                upload.abort().await;
-                Err(error)
+        let mut attempt = 1;
+        loop {
+            match self.parts_once(source, size, key).await {
+                Err(Broken::Answer(error)) if attempt < ATTEMPTS => {
+                    tracing::debug!(%error, attempt, "once more");
+                    tokio::time::sleep(pause(attempt)).await;
+                    attempt += 1;
+                }
+                Err(Broken::Answer(error) | Broken::Other(error)) => return Err(error),
+                Ok(sum) => return Ok(sum),
             }
         }
     }
 
-    async fn send_parts(&self, upload: &mut Unfinished, source: &Path, size: u64, key: &str) -> Result<Sum, Error> {
-        let failed = |source| Error::of("put", key, source);
-        let lost = |error| Error::File { path: source.to_owned(), source: std::io::Error::other(error) };
-        let Some(target) = upload.0.as_mut() else { return Err(Error::Changed { path: source.to_owned() }) };
-        let mut reader = Reader::open(source.to_owned(), size).await?;
+    async fn parts_once(&self, source: &Path, size: u64, key: &str) -> Result<Sum, Broken> {
+        let options =
+            PutMultipartOptions { attributes: self.store.attributes.clone(), ..PutMultipartOptions::default() };
+        let place = path(key).map_err(Broken::Other)?;
+        let upload = answer(key, false, self.store.objects.put_multipart_opts(&place, options)).await?;
+        let mut upload = Unfinished(Some(upload));
+        let sent = self.send_parts(&mut upload, source, size, key).await;
+        if sent.is_ok() {
+            upload.0 = None;
+        } else {
+            upload.abort().await;
+        }
+        sent
+    }
+
+    async fn send_parts(&self, upload: &mut Unfinished, source: &Path, size: u64, key: &str) -> Result<Sum, Broken> {
+        let failed = |source| Broken::Other(Error::of("put", key, source));
+        let lost = |error| Broken::Other(Error::File { path: source.to_owned(), source: std::io::Error::other(error) });
+        let changed = || Broken::Other(Error::Changed { path: source.to_owned() });
+        let target = upload.0.as_mut().ok_or_else(changed)?;
+        let mut reader = Reader::open(source.to_owned(), size).await.map_err(Broken::Other)?;
         // Tasks of their own: a part must reach its end, and free its room, while this one waits for room.
         let mut in_flight = JoinSet::new();
         let part_size = self.part_of(size);
@@ -137,7 +152,7 @@ impl Uploader {
         while left > 0 {
             let length = part_size.min(left);
             let room = self.room(length).await;
-            let content = reader.next(length).await?;
+            let content = reader.next(length).await.map_err(Broken::Other)?;
             self.wait(length).await;
             let part = target.put_part(content.into());
             in_flight.spawn(async move {
@@ -154,7 +169,7 @@ impl Uploader {
         while let Some(part) = in_flight.join_next().await {
             part.map_err(lost)?.map_err(failed)?;
         }
-        let put = target.complete().await.map_err(failed)?;
+        let put = answer(key, true, target.complete()).await?;
         let md5 = reader.md5();
         Ok(Sum { size, tag: self.store.tag(&md5, put.e_tag), md5: hex(&md5) })
     }
@@ -170,6 +185,25 @@ impl Uploader {
             throttle.wait(bytes).await;
         }
     }
+}
+
+/// Why an upload in parts did not come to its end.
+enum Broken {
+    /// An answer broke off, or speaks of an upload that is gone: of the same thing it may be another one.
+    Answer(Error),
+    /// All else: it was tried again below, where that may help.
+    Other(Error),
+}
+
+/// The begin or the end of an upload. What failed at once was not tried again below; an upload that "is not found" at its end
+/// was completed by a request whose answer was lost.
+async fn answer<T>(key: &str, end: bool, call: impl Future<Output = object_store::Result<T>>) -> Result<T, Broken> {
+    let begun = tokio::time::Instant::now();
+    call.await.map_err(|source| {
+        let error = Error::of("put", key, source);
+        let lost = matches!(error, Error::Failed { .. }) || end && matches!(error, Error::NoBucket { .. });
+        if lost && begun.elapsed() < BRIEF { Broken::Answer(error) } else { Broken::Other(error) }
+    })
 }
 
 fn kib(bytes: u64) -> u64 {

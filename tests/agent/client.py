@@ -61,6 +61,8 @@ assert again.status == pb.StatusType.SUCCESS
 async def with_medusas_client():
     client = medusa_client.Client(sys.argv[1])
     assert await client.health_check()
+    # Listings are in the order of starts, which are whole seconds.
+    time.sleep(1.1)
     await client.backup("client-full", "full")
     assert await client.backup_exists("client-full")
     backups = await client.get_backups()

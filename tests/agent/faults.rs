@@ -177,6 +177,36 @@ async fn a_restore_goes_through_a_failing_store() {
     assert_eq!(found, expected);
 }
 
+/// The answers to the begin and the end of an upload in parts break off, and the end's is lost when it was done already.
+#[tokio::test]
+async fn an_upload_in_parts_whose_answers_are_lost_is_made_again() {
+    rows("parted", 0, 20, 300_000).await;
+    let storage = "multi_part_upload_threshold = 5MB\nmultipart_chunksize = 5MB";
+    let mut sidecar = Sidecar::launch(Bucket::s3().await, storage).await;
+    sidecar.stop().await;
+    let proxy = between(&mut sidecar, storage).await;
+    let (mut begins, mut ends) = (0, 0);
+    proxy.rule(move |seen: &Seen| {
+        let count = match seen.path.split_once('?') {
+            Some((_, query)) if seen.method == "POST" && query.starts_with("uploads") => &mut begins,
+            Some((_, query)) if seen.method == "POST" && query.starts_with("uploadId=") => &mut ends,
+            _ => return Fault::None,
+        };
+        *count += 1;
+        match count {
+            1 => Fault::Truncate(10),
+            2 => Fault::Reset { after: true },
+            _ => Fault::None,
+        }
+    });
+    let state = sidecar.backup("parted", true).await;
+    assert_eq!(phase(&state), Phase::Finished, "{state:?}");
+    let posts = proxy.seen().into_iter().filter(|seen| seen.method == "POST" && seen.path.contains("uploadId="));
+    assert!(posts.count() >= 3, "no upload in parts met both faults");
+    proxy.rule(|_| Fault::None);
+    medusa::cli(&sidecar.ini, &["verify", "--backup-name", "parted", "--enable-md5-checks"]).await;
+}
+
 /// Every request of a backup fails once: what is in the bucket then is whole, says Medusa too. Then the same of a full one.
 #[tokio::test]
 async fn a_backup_goes_through_a_failing_store() {

@@ -22,6 +22,8 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
+use crate::jolokia;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A backup that is watched for so long hangs: the sidecar tries a node that is away for a minute.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -88,6 +90,8 @@ pub(crate) struct Beside {
     pub(crate) yaml: PathBuf,
     pub(crate) nodetool: PathBuf,
     pub(crate) name: String,
+    /// Where Jolokia listens in the node, where it does: nodetool starts a virtual machine for each of its calls.
+    jolokia: Option<&'static str>,
 }
 
 /// A sidecar process with everything of its own.
@@ -117,7 +121,7 @@ impl Sidecar {
         change(&store.join("backups"));
         let yaml = format!("data_file_directories: [{}]", run.folder("data").unwrap().display());
         let yaml = run.file("cassandra.yaml", &yaml).unwrap();
-        let beside = Beside { yaml, nodetool: PathBuf::from("nodetool"), name: ELSEWHERE.to_owned() };
+        let beside = Beside { yaml, nodetool: PathBuf::from("nodetool"), name: ELSEWHERE.to_owned(), jolokia: None };
         let mut sidecar = Self {
             process: None,
             run,
@@ -135,12 +139,23 @@ impl Sidecar {
 
     /// Starts one; `sections` come after all others.
     pub(crate) async fn launch_with(bucket: Bucket, storage: &str, sections: &str) -> Self {
-        Self::launch_beside(cassandra().await, bucket, storage, sections).await
+        let jolokia = Some(jolokia::url().await);
+        Self::launch_at(cassandra().await, jolokia, bucket, storage, sections).await
     }
 
     /// Starts one beside a node of its own.
     pub(crate) async fn launch_beside(node: &Cassandra, bucket: Bucket, storage: &str, sections: &str) -> Self {
-        let beside = Beside { yaml: node.yaml(), nodetool: node.nodetool(), name: node.ip().to_string() };
+        Self::launch_at(node, None, bucket, storage, sections).await
+    }
+
+    async fn launch_at(
+        node: &Cassandra,
+        jolokia: Option<&'static str>,
+        bucket: Bucket,
+        storage: &str,
+        sections: &str,
+    ) -> Self {
+        let beside = Beside { yaml: node.yaml(), nodetool: node.nodetool(), name: node.ip().to_string(), jolokia };
         let (run, port) = (Run::temporary().unwrap(), Port::take().unwrap());
         let volume = run.folder("volume").unwrap();
         let mut sidecar =
@@ -152,7 +167,7 @@ impl Sidecar {
 
     /// Writes medusa.ini anew; the next start reads it.
     pub(crate) async fn configure(&mut self, storage: &str, sections: &str) {
-        let Beside { yaml, nodetool, name } = &self.beside;
+        let Beside { yaml, nodetool, name, .. } = &self.beside;
         let place = match &self.bucket {
             Bucket::Local => {
                 let base = self.run.folder("store").unwrap();
@@ -191,7 +206,7 @@ impl Sidecar {
     /// Starts it (again) on the same volume and waits until it accepts connections.
     pub(crate) async fn start(&mut self) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stheno"));
-        command.args(["agent", "--listen", &self.address().to_string(), "--config"]).arg(&self.ini);
+        command.args(["agent", "--listen", &self.address().to_string(), "--config"]).arg(self.settings());
         command.env("MEDUSA_TMP_DIR", &self.volume);
         let mut process = self.run.spawn("sidecar", command).unwrap();
         let address = self.address();
@@ -200,6 +215,21 @@ impl Sidecar {
             .await
             .unwrap();
         self.process = Some(process);
+    }
+
+    /// Snapshots are taken by this program; [`Self::configure`] comes after it.
+    pub(crate) fn by_nodetool(&mut self, program: PathBuf) {
+        (self.beside.nodetool, self.beside.jolokia) = (program, None);
+    }
+
+    /// What the sidecar reads: medusa.ini as it is now, and where Jolokia is, unless the test says how snapshots are taken.
+    fn settings(&self) -> PathBuf {
+        let ini = std::fs::read_to_string(&self.ini).unwrap();
+        let ours = ini.contains(&format!("nodetool_executable = {}\n", self.beside.nodetool.display()));
+        match self.beside.jolokia.filter(|_| ours && !ini.contains("[kubernetes]")) {
+            Some(url) => self.run.file("sidecar.ini", &format!("{ini}\n{}", jolokia::section(url))).unwrap(),
+            None => self.ini.clone(),
+        }
     }
 
     /// SIGKILL.

@@ -9,6 +9,7 @@ use stheno_agent::snapshot::{Error, Service};
 use stheno_local::ports::Port;
 use stheno_local::provision::cache_folder;
 use stheno_rpc::sidecar::node_state::Phase;
+use tokio::sync::OnceCell;
 
 use crate::ground::{Bucket, Sidecar, cassandra, phase, rows, snapshots};
 use crate::medusa;
@@ -35,21 +36,46 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said));
 }
 
+static LISTENING: OnceCell<(Port, String)> = OnceCell::const_new();
+
+/// Where Jolokia listens in the node that all tests share; attached to it on first use.
+pub(crate) async fn url() -> &'static str {
+    let attach = async || {
+        let port = Port::take().unwrap();
+        let node = cassandra().await.id().unwrap().to_string();
+        let number = port.number().to_string();
+        let arguments = ["--host", "127.0.0.1", "--port", &number, "start", &node];
+        run(Command::new("java").arg("-jar").arg(agent()).args(arguments));
+        let url = format!("http://{}/jolokia/", port.address());
+        (port, url)
+    };
+    &LISTENING.get_or_init(attach).await.1
+}
+
+/// The lines of medusa.ini that name it.
+pub(crate) fn section(url: &str) -> String {
+    format!("[kubernetes]\nenabled = 1\nuse_mgmt_api = 0\ncassandra_url = {url}\n")
+}
+
+/// By nodetool, which sidecars use where nothing is said: those beside nodes of their own do it in other tests, too.
+#[tokio::test]
+async fn a_snapshot_is_taken_and_cleared_by_nodetool() {
+    let mut sidecar = Sidecar::launch(Bucket::Local, "").await;
+    sidecar.stop().await;
+    let ini = std::fs::read_to_string(&sidecar.ini).unwrap() + "[kubernetes]\nenabled = 0\n";
+    std::fs::write(&sidecar.ini, ini).unwrap();
+    sidecar.start().await;
+    rows("nodetool", 0, 20, 50).await;
+    let state = sidecar.backup("nodetool", false).await;
+    assert_eq!(phase(&state), Phase::Finished, "{state:?}");
+    assert!(state.files_total > 50, "{state:?}");
+    assert!(snapshots("medusa-nodetool").await.is_empty(), "the snapshot is still there");
+}
+
 #[tokio::test]
 async fn a_snapshot_is_taken_and_cleared_by_jolokia() {
-    let (node, port) = (cassandra().await, Port::take().unwrap());
-    let jar = agent();
-    run(Command::new("java").arg("-jar").arg(jar).args([
-        "--host",
-        "127.0.0.1",
-        "--port",
-        &port.number().to_string(),
-        "start",
-        &node.id().unwrap().to_string(),
-    ]));
-    let url = format!("http://{}/jolokia/", port.address());
-    let kubernetes = |url: &str| format!("[kubernetes]\nenabled = 1\nuse_mgmt_api = 0\ncassandra_url = {url}");
-    let mut sidecar = Sidecar::launch_with(Bucket::Local, "", &kubernetes(&url)).await;
+    let url = url().await.to_owned();
+    let mut sidecar = Sidecar::launch_with(Bucket::Local, "", &section(&url)).await;
     rows("jolokia", 0, 20, 50).await;
     let state = sidecar.backup("jolokia", false).await;
     assert_eq!(phase(&state), Phase::Finished, "{state:?}");
@@ -67,7 +93,7 @@ async fn a_snapshot_is_taken_and_cleared_by_jolokia() {
 
     sidecar.stop().await;
     let closed = Port::take().unwrap();
-    sidecar.configure("", &kubernetes(&format!("http://{}/jolokia/", closed.address()))).await;
+    sidecar.configure("", &section(&format!("http://{}/jolokia/", closed.address()))).await;
     sidecar.start().await;
     let state = sidecar.backup("nobody-there", false).await;
     assert_eq!(phase(&state), Phase::Failed, "{state:?}");

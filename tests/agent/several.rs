@@ -196,7 +196,7 @@ async fn files_without_a_byte_are_files() {
         );
         let nodetool = sidecar.run.file("nodetool", &script).unwrap();
         std::fs::set_permissions(&nodetool, std::fs::Permissions::from_mode(0o755)).unwrap();
-        sidecar.beside.nodetool = nodetool;
+        sidecar.by_nodetool(nodetool);
         sidecar.configure("", "").await;
         sidecar.start().await;
         let node = cassandra().await.ip().to_string();

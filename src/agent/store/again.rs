@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use super::{Error, Store};
 
 /// Attempts for one thing.
-const ATTEMPTS: u32 = 4;
+pub(crate) const ATTEMPTS: u32 = 4;
 /// A failure that came later than this was tried again below, with patience: once more would only double the wait.
-const BRIEF: Duration = Duration::from_millis(1500);
+pub(crate) const BRIEF: Duration = Duration::from_millis(1500);
 /// The first wait; each is drawn at random around twice the last one, so that many nodes do not come back together.
 const WAIT: Duration = Duration::from_millis(200);
 
@@ -36,7 +36,7 @@ impl Store {
 }
 
 /// How long to wait after an attempt, the first being 1.
-pub(super) fn pause(attempt: u32) -> Duration {
+pub(crate) fn pause(attempt: u32) -> Duration {
     let factor: f64 = rand::random_range(0.5..1.5);
     (WAIT * 2_u32.saturating_pow(attempt.saturating_sub(1).min(6))).mul_f64(factor)
 }

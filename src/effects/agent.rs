@@ -3,6 +3,7 @@
 use super::channel::{Failure, Sidecar, Sidecars, within};
 use super::{Errand, Report, ours, stock, summary};
 use std::sync::Arc;
+use std::time::Duration;
 use stheno_events::backup::{
     Call, NodeFailed, NodeFinished, NodeProgress, NodeStarted, NodeUnanswered, Progress, SidecarKind, SummaryFailed,
 };
@@ -34,11 +35,17 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
             () = summary::read(errand, &sidecar) => {}
         };
     }
+    let asked = crate::runtime::boot_ms();
     let kind = tokio::select! {
         biased;
         () = errand.stop.cancelled() => return errand.stopped_before_sending().await,
         kind = kind(&sidecar) => kind,
     };
+    if kind.is_ok() && Duration::from_millis(crate::runtime::boot_ms().saturating_sub(asked)) > sidecar.pace.unary {
+        // No answer takes this long: this process was suspended meanwhile, and another one may lead.
+        let error = "the sidecar's answer is too old to start anything on";
+        return errand.unanswered(errand.resumes(), None, error).await;
+    }
     let kind = match kind {
         Ok(Answers { pod, .. }) if !pod.is_empty() && pod != errand.pod().as_str() => {
             // The address is another pod's by now, and what is known of it is old: nothing may happen there.

@@ -6,8 +6,8 @@ use std::path::Path;
 use stheno_rpc::medusa::{GetBackupsRequest, StatusType};
 use stheno_rpc::sidecar::node_state::Phase;
 
-use crate::ground::{Bucket, Sidecar, cassandra, files, phase, rows, snapshots};
-use crate::medusa;
+use super::ground::{Bucket, Sidecar, cassandra, files, phase, rows, snapshots};
+use super::medusa;
 
 /// Two differential backups and a full one, all read back by Medusa. `prefix` ends with a slash, or is empty.
 async fn medusa_reads(sidecar: &Sidecar, table: &str, prefix: &str, noise: usize) {

@@ -5,7 +5,7 @@ use stheno_rpc::sidecar::node_state::Phase;
 use stheno_rpc::sidecar::{CapabilitiesRequest, Claim, WatchRequest};
 use tonic::Code;
 
-use crate::ground::{Bucket, Sidecar, cassandra, phase, rows};
+use super::ground::{Bucket, Sidecar, cassandra, phase, rows};
 
 fn code(outcome: Result<stheno_rpc::sidecar::NodeState, tonic::Status>) -> Code {
     outcome.expect_err("accepted").code()
@@ -137,7 +137,7 @@ async fn an_index_that_was_not_finished_is_completed() {
     );
     assert_eq!(sidecar.keys().into_iter().filter(|key| key.starts_with("index/")).collect::<Vec<_>>(), marks);
     assert_eq!(sidecar.object(&format!("{node}/halfway-one/meta/manifest.json")), manifest);
-    crate::medusa::cli(&sidecar.ini, &["verify", "--backup-name", "halfway-one"]).await;
+    super::medusa::cli(&sidecar.ini, &["verify", "--backup-name", "halfway-one"]).await;
 }
 
 /// Hazard n. A stock client asks again after a failure: that is another attempt; of a finished backup it hears the success.
@@ -165,6 +165,6 @@ async fn a_stock_client_may_try_again_after_a_failure() {
         sidecar.medusa().await.backup_status(status()).await.unwrap().into_inner().status(),
         StatusType::Success
     );
-    crate::medusa::cli(&sidecar.ini, &["verify", "--backup-name", "stock-one"]).await;
+    super::medusa::cli(&sidecar.ini, &["verify", "--backup-name", "stock-one"]).await;
     assert_eq!(sidecar.medusa().await.backup(request()).await.unwrap_err().code(), Code::AlreadyExists);
 }

@@ -15,8 +15,8 @@ use stheno_rpc::sidecar::VerifyRequest;
 use stheno_rpc::sidecar::node_state::Phase;
 use tokio::net::TcpStream;
 
-use crate::ground::{Bucket, Sidecar, phase, rows};
-use crate::medusa;
+use super::ground::{Bucket, Sidecar, phase, rows};
+use super::medusa;
 
 const AZURITE: &str = "azurite@3.37.0";
 /// What every emulator of Azure has.

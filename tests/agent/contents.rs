@@ -2,8 +2,8 @@
 
 use stheno_rpc::sidecar::node_state::Phase;
 
-use crate::ground::{Bucket, Sidecar, cassandra, files, phase, rows};
-use crate::medusa;
+use super::ground::{Bucket, Sidecar, cassandra, files, phase, rows};
+use super::medusa;
 
 /// A node that was replaced counts its SSTables from one again: names of the pool come back with other content. Size is
 /// all that Medusa compares, and it overwrites when the size differs.

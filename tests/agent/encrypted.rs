@@ -8,7 +8,7 @@ use stheno_rpc::sidecar::sidecar_client::SidecarClient;
 use stheno_rpc::sidecar::{CapabilitiesRequest, NodeState};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
-use crate::ground::{Bucket, Sidecar, phase};
+use super::ground::{Bucket, Sidecar, phase};
 
 /// An authority, and what it signed.
 pub(crate) struct Pki {

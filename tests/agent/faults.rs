@@ -14,9 +14,9 @@ use stheno_rpc::sidecar::node_state::Phase;
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::ground::{Bucket, ELSEWHERE, Sidecar, cassandra, files, phase, rows, unpack};
-use crate::medusa;
-use crate::proxy::{Fault, Proxy, Seen};
+use super::ground::{Bucket, ELSEWHERE, Sidecar, cassandra, files, phase, rows, unpack};
+use super::medusa;
+use super::proxy::{Fault, Proxy, Seen};
 
 const NO_GRACE: &str = "backup_grace_period_in_days = 0";
 

@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
-use crate::jolokia;
+use super::jolokia;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A backup that is watched for so long hangs: the sidecar tries a node that is away for a minute.

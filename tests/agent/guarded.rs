@@ -20,8 +20,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
-use crate::encrypted::Pki;
-use crate::ground::{Bucket, Sidecar};
+use super::encrypted::Pki;
+use super::ground::{Bucket, Sidecar};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -11,8 +11,8 @@ use stheno_local::provision::cache_folder;
 use stheno_rpc::sidecar::node_state::Phase;
 use tokio::sync::OnceCell;
 
-use crate::ground::{Bucket, Sidecar, cassandra, phase, rows, snapshots};
-use crate::medusa;
+use super::ground::{Bucket, Sidecar, cassandra, phase, rows, snapshots};
+use super::medusa;
 
 /// The agent's jar, in the cache folder, fetched on first use.
 fn agent() -> PathBuf {

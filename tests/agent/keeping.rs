@@ -5,7 +5,7 @@ use stheno_rpc::sidecar::node_state::Phase;
 use stheno_rpc::sidecar::{CancelRequest, Claim, ListBackupsRequest, VerifyRequest, VerifyState, listed_backup};
 use tonic::{Code, Status};
 
-use crate::ground::{Bucket, ELSEWHERE, Sidecar, phase, rows, slow, snapshots};
+use super::ground::{Bucket, ELSEWHERE, Sidecar, phase, rows, slow, snapshots};
 
 async fn verify(sidecar: &Sidecar, name: &str, read: bool) -> Result<(VerifyState, Vec<(String, String)>), Status> {
     let request = VerifyRequest { name: name.to_owned(), read, bandwidth: 0 };
@@ -60,7 +60,7 @@ async fn files_in_parts_are_verified() {
     assert_eq!(phase(&sidecar.backup("verified", true).await), Phase::Finished);
     let (last, faults) = verify(&sidecar, "verified", true).await.unwrap();
     assert_eq!((last.unhashed, faults), (0, vec![]));
-    let node = crate::ground::cassandra().await.ip().to_string();
+    let node = super::ground::cassandra().await.ip().to_string();
     let objects = sidecar.manifest("", "verified", &node);
     let parted = objects.iter().find(|object| object.md5.as_deref().unwrap().contains('-')).unwrap();
     let path = sidecar.objects().join(&parted.path);

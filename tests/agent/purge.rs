@@ -12,8 +12,8 @@ use stheno_rpc::sidecar::node_state::Phase;
 use stheno_rpc::sidecar::{PlanPurgeRequest, PurgePlan};
 use tonic::{Code, Status};
 
-use crate::ground::{Bucket, ELSEWHERE, Sidecar, files, phase, rows_on, unpack};
-use crate::medusa;
+use super::ground::{Bucket, ELSEWHERE, Sidecar, files, phase, rows_on, unpack};
+use super::medusa;
 
 const NO_GRACE: &str = "backup_grace_period_in_days = 0";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

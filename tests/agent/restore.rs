@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use stheno_rpc::sidecar::node_state::Phase;
 
-use crate::ground::{Bucket, ELSEWHERE, Sidecar, cassandra, files, phase, rows};
+use super::ground::{Bucket, ELSEWHERE, Sidecar, cassandra, files, phase, rows};
 
 /// A file of the node, with a hash of what it holds.
 type Tree = BTreeMap<String, u64>;

@@ -7,8 +7,8 @@ use stheno_local::cassandra::Cassandra;
 use stheno_local::testing;
 use stheno_rpc::sidecar::node_state::Phase;
 
-use crate::ground::{Bucket, Sidecar, files, phase, unpack};
-use crate::medusa;
+use super::ground::{Bucket, Sidecar, files, phase, unpack};
+use super::medusa;
 
 async fn session(node: &Cassandra) -> Session {
     SessionBuilder::new().known_node_addr(node.cql()).build().await.unwrap()

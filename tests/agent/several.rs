@@ -9,8 +9,8 @@ use stheno_local::testing;
 use stheno_rpc::sidecar::VerifyRequest;
 use stheno_rpc::sidecar::node_state::Phase;
 
-use crate::ground::{Bucket, ELSEWHERE, Sidecar, cassandra, files, phase, rows, rows_on};
-use crate::medusa;
+use super::ground::{Bucket, ELSEWHERE, Sidecar, cassandra, files, phase, rows, rows_on};
+use super::medusa;
 
 /// Content by place below its data directory, over all of them.
 fn tree(dirs: &[PathBuf]) -> BTreeMap<String, Vec<u8>> {

@@ -6,8 +6,8 @@ use stheno_rpc::medusa::{BackupStatusRequest, GetBackupsRequest, StatusType};
 use stheno_rpc::sidecar::node_state::Phase;
 use stheno_rpc::sidecar::{Claim, NodeState};
 
-use crate::ground::{Bucket, Sidecar, cassandra, phase, rows, slow, snapshots};
-use crate::medusa;
+use super::ground::{Bucket, Sidecar, cassandra, phase, rows, slow, snapshots};
+use super::medusa;
 
 /// Seconds that a full backup takes at least: time to stop it on its way, whatever other tests put on the node.
 const LONG: u64 = 10;

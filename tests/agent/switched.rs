@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use crate::ground::{ELSEWHERE, Sidecar, files};
+use super::ground::{ELSEWHERE, Sidecar, files};
 use tokio::time::Instant;
 
 type Tree = BTreeMap<String, Vec<u8>>;

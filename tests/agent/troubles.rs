@@ -7,7 +7,7 @@ use stheno_rpc::sidecar::NodeState;
 use stheno_rpc::sidecar::node_state::Phase;
 use tonic::Code;
 
-use crate::ground::{Bucket, Sidecar, cassandra, phase};
+use super::ground::{Bucket, Sidecar, cassandra, phase};
 
 async fn listed(sidecar: &Sidecar) -> Result<Vec<BackupSummary>, tonic::Status> {
     Ok(sidecar.medusa().await.get_backups(GetBackupsRequest {}).await?.into_inner().backups)

@@ -17,6 +17,10 @@ mod figures;
 mod ground;
 #[path = "../support/sidecar.rs"]
 mod sidecar;
+/// Where the suites find it.
+mod support {
+    pub(crate) use super::sidecar;
+}
 
 use figures::{Ends, Footprint, Requests, spread};
 use ground::{Ground, until};

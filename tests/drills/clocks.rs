@@ -1,8 +1,8 @@
 //! Clocks that are a day off: of a leader at work, of one that starts, and of one that was here before.
 
-use crate::house::House;
-use crate::operators::Seat;
-use crate::writer::{Writer, fact};
+use super::house::House;
+use super::operators::Seat;
+use super::writer::{Writer, fact};
 use chrono::TimeDelta;
 use std::path::{Path, PathBuf};
 use std::process::Command;

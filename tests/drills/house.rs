@@ -1,8 +1,8 @@
 //! What a drill is done to: a datacenter of one real node with its sidecar, operators, and their log.
 
-use crate::agent::Agent;
-use crate::ground::Ground;
-use crate::operators::{Place, Seat};
+use super::operators::{Place, Seat};
+use crate::operator::ground::Ground;
+use crate::support::agent::Agent;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -44,7 +44,7 @@ impl House {
         let mut house = Self::empty(name).await;
         let place = Place::Url(house.ground.nats.url());
         for number in 1..=2 {
-            let seat = Seat::new(&format!("operator-{number}"), name, &house.ground.account, &place);
+            let seat = Seat::new(&format!("operator-{number}"), &house.ground, &place);
             house.operators.push(seat);
         }
         house
@@ -56,7 +56,7 @@ impl House {
         let parts = provision::ensure(&[Part::NatsServer]).await.unwrap();
         let data = Run::temporary().unwrap();
         let place = Place::Private(data.path().to_owned(), parts.path(Part::NatsServer).unwrap().to_owned());
-        house.operators.push(Seat::new("operator", name, &house.ground.account, &place));
+        house.operators.push(Seat::new("operator", &house.ground, &place));
         house.data = Some(data);
         house
     }
@@ -65,7 +65,7 @@ impl House {
     pub async fn simple(name: &str) -> Self {
         let mut house = Self::empty(name).await;
         let place = Place::Url(house.ground.nats.url());
-        house.operators.push(Seat::new("operator", name, &house.ground.account, &place));
+        house.operators.push(Seat::new("operator", &house.ground, &place));
         house
     }
 
@@ -75,7 +75,7 @@ impl House {
         let cluster = testing::nats_cluster().await.unwrap();
         let place = Place::Url(cluster.url());
         for number in 1..=2 {
-            let seat = Seat::new(&format!("operator-{number}"), name, &house.ground.account, &place);
+            let seat = Seat::new(&format!("operator-{number}"), &house.ground, &place);
             house.operators.push(seat);
         }
         house.cluster = Some(cluster);
@@ -85,7 +85,7 @@ impl House {
     /// Without operators.
     pub async fn empty(name: &str) -> Self {
         let turn = TURN.acquire().await.unwrap();
-        let ground = Ground::new(name).await;
+        let ground = Ground::new(&format!("drill-{name}")).await;
         Self::around(ground, turn).await
     }
 
@@ -94,7 +94,7 @@ impl House {
         let turn = TURN.acquire().await.unwrap();
         let mut house = Self::around(Ground::on(plane, name).await, turn).await;
         let place = Place::Url(house.ground.nats.url());
-        house.operators.push(Seat::new("operator", name, &house.ground.account, &place));
+        house.operators.push(Seat::new("operator", &house.ground, &place));
         house
     }
 

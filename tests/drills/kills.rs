@@ -3,8 +3,8 @@
 //! `STHENO_DRILL_SEED` repeats a run's plan (as far as processes repeat themselves), `STHENO_DRILL_SECONDS` says how long
 //! the blows last.
 
-use crate::house::{House, cassandra};
-use crate::truth;
+use super::house::{House, cassandra};
+use super::truth;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use scylla::client::session::Session;

@@ -1,7 +1,7 @@
 //! Stores that are put back to an older copy of themselves: what was done since is neither repeated nor denied.
 
-use crate::house::House;
-use crate::truth::Manifest;
+use super::house::House;
+use super::truth::Manifest;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -86,7 +86,7 @@ async fn a_log_that_was_put_back_is_refused_until_a_person_accepts_it_and_nothin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_was_put_back_stops_all_effects_and_repeats_none() {
-    let mut plane = crate::ground::control_plane().await;
+    let mut plane = crate::operator::ground::control_plane().await;
     let mut house = House::on(&plane, "etcdback").await;
     let mut operator = house.operators.pop().unwrap();
     operator.start();

@@ -1,6 +1,7 @@
 //! Operator processes as a kubelet would keep them: started again when they end, each with its words in a file.
 
-use std::path::{Path, PathBuf};
+use crate::operator::ground::Ground;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use stheno_local::ports::Port;
@@ -35,13 +36,14 @@ pub struct Seat {
 }
 
 impl Seat {
-    pub fn new(name: &str, namespace: &str, account: &Path, place: &Place) -> Self {
+    pub fn new(name: &str, ground: &Ground, place: &Place) -> Self {
+        let namespace = ground.namespace.as_str();
         let http = Port::take().unwrap();
         let mut arguments: Vec<String> = ["operator", "--namespace", namespace, "--own-namespace", namespace]
             .into_iter()
             .map(str::to_owned)
             .collect();
-        arguments.extend(["--kubeconfig".into(), account.display().to_string()]);
+        arguments.extend(["--kubeconfig".into(), ground.account.display().to_string()]);
         arguments.extend(["--http".into(), http.address().to_string()]);
         let mut environment = Vec::new();
         match place {

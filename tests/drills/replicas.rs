@@ -1,7 +1,7 @@
 //! Three NATS servers with three copies of the log: the one that leads it is killed in the middle of each backup.
 
-use crate::house::House;
-use crate::truth;
+use super::house::House;
+use super::truth;
 use tokio::time::{Duration, Instant, sleep};
 
 #[tokio::test(flavor = "multi_thread")]

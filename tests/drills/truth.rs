@@ -1,7 +1,7 @@
 //! What must be true when all is quiet again: the API server, the log and the bucket agree on every job, and nothing was
 //! done twice.
 
-use crate::house::House;
+use super::house::House;
 use md5::{Digest as _, Md5};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};

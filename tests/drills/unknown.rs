@@ -1,8 +1,8 @@
 //! What a later build wrote: this one stops where it cannot know what follows, and goes on elsewhere.
 
-use crate::house::House;
-use crate::operators::{Place, Seat};
-use crate::writer::Writer;
+use super::house::House;
+use super::operators::{Place, Seat};
+use super::writer::Writer;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use stheno_events::{Fact, Process};
@@ -111,7 +111,7 @@ async fn an_older_build_stops_at_what_it_does_not_know_and_a_newer_one_goes_on()
     newer.stop().await;
     let folder = tempfile::tempdir().unwrap();
     let place = Place::Url(house.ground.nats.url());
-    let mut former = Seat::new("older", "older", &house.ground.account, &place);
+    let mut former = Seat::new("older", &house.ground, &place);
     former.program = older(folder.path(), "backup.summarised");
     former.start();
     former.leads().await;

@@ -1,6 +1,6 @@
 //! Messages in a real log that no operator of this build would write: chained and fenced as theirs are.
 
-use crate::house::House;
+use super::house::House;
 use std::sync::Arc;
 use stheno::audit::Source;
 use stheno::log::{Credentials, Endpoint, Log, Outcome, Patience, Settings};

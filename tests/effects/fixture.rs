@@ -1,6 +1,6 @@
 //! What the tests of effects share: a runner in a hurry, an effect, and what comes of it.
 
-use crate::sidecar::Serving;
+use crate::support::sidecar::Serving;
 use std::time::Duration;
 use stheno::effects::{Pace, Report, Runner, Sidecars};
 use stheno_decide::{Effect, EffectKey};

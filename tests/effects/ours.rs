@@ -1,9 +1,10 @@
 //! Our own sidecar: started, watched, joined again.
 
-use crate::fixture::{effect, facts, kinds, next, next_kind, resume, runner, start, unanswered, until};
-use crate::sidecar::FalseSidecar;
+use super::fixture::{effect, facts, kinds, next, next_kind, pace, resume, runner, start, unanswered, until};
+use crate::support::sidecar::FalseSidecar;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use stheno::effects::Report;
+use stheno::effects::{Report, Runner, Sidecars};
 use stheno_decide::Effect;
 use stheno_events::Event;
 use stheno_events::backup::{self, SidecarKind};
@@ -45,6 +46,28 @@ async fn ours_is_started_watched_and_ends() {
     assert_eq!(next_kind(&mut runner).await, "end");
     assert_eq!(fake.calls(), ["Capabilities", "StartBackup nightly job-uid 1 7", "Watch nightly"]);
     assert_eq!(runner.running(), 0);
+}
+
+/// How long the machine was suspended, in milliseconds.
+static SUSPENDED: AtomicU64 = AtomicU64::new(0);
+
+#[tokio::test]
+async fn nothing_is_started_on_an_answer_from_before_a_suspension() {
+    let fake = FalseSidecar::new();
+    let serving = fake.serve_ours();
+    let clock = || stheno::runtime::boot_ms() + SUSPENDED.load(Ordering::SeqCst);
+    let mut runner = Runner::new(Sidecars::new(pace()).with_clock(clock));
+    let suspended = || SUSPENDED.store(60_000, Ordering::SeqCst);
+    fake.script().meanwhile.insert("Capabilities", Box::new(suspended));
+    runner.start(effect(start(), &serving));
+    let facts = facts(&mut runner).await;
+    assert_eq!(kinds(&facts), ["node_unanswered"]);
+    assert!(!unanswered(&facts).in_doubt, "it certainly was not sent");
+    assert_eq!(fake.calls(), ["Capabilities"]);
+
+    // The next one is asked and answered in good time.
+    runner.start(effect(start(), &serving));
+    assert_eq!(next_kind(&mut runner).await, "backup.node_started");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Stock Medusa: started once, polled, never commanded twice.
 
-use crate::fixture::{effect, facts, kinds, next, pace, resume, runner, start, unanswered, until};
-use crate::sidecar::FalseSidecar;
+use super::fixture::{effect, facts, kinds, next, pace, resume, runner, start, unanswered, until};
+use crate::support::sidecar::FalseSidecar;
 use stheno_decide::Effect;
 use stheno_events::backup::{self, SidecarKind};
 use stheno_events::observed::BackupType;

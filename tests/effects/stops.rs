@@ -1,7 +1,7 @@
 //! Calls that are stopped, or cannot be made, and sidecars that hold up nobody else.
 
-use crate::fixture::{effect, facts, kinds, pace, runner, start, unanswered, until};
-use crate::sidecar::FalseSidecar;
+use super::fixture::{effect, facts, kinds, pace, runner, start, unanswered, until};
+use crate::support::sidecar::FalseSidecar;
 use stheno::effects::Report;
 use stheno_decide::{Effect, EffectKey};
 use stheno_events::backup::Call;

@@ -1,7 +1,7 @@
 //! The summary of a backup, by whichever call tells it.
 
-use crate::fixture::{effect, facts, runner};
-use crate::sidecar::FalseSidecar;
+use super::fixture::{effect, facts, runner};
+use crate::support::sidecar::FalseSidecar;
 use stheno_events::backup::{self, Call};
 use stheno_rpc::medusa::{BackupNode, BackupSummary, StatusType};
 use tonic::Status;

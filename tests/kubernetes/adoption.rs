@@ -1,7 +1,7 @@
 //! An empty log on an API server that is full: what has ended stays as it is, what runs is followed and never commanded,
 //! what nobody took up is a request like any other.
 
-use crate::process::{self, Ground, Operator};
+use crate::operator::ground::{self, Ground, Operator};
 use futures::StreamExt as _;
 use kube::ResourceExt as _;
 use kube::api::ListParams;
@@ -26,7 +26,7 @@ fn versions<K: kube::Resource>(objects: &[K]) -> BTreeMap<String, (Option<String
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_old_objects_are_adopted_without_a_call_or_a_write() {
-    let plane = process::control_plane().await;
+    let plane = ground::control_plane().await;
     let mut ground = Ground::on(&plane, "adoption").await;
     ground.datacenter("dc1", 2, true).await;
     ground.datacenter("dc2", 1, false).await;
@@ -63,7 +63,7 @@ async fn two_thousand_old_objects_are_adopted_without_a_call_or_a_write() {
     let said = stale.message.clone().unwrap_or_default();
     assert!(said.contains("not finished after 24 hours"), "{stale:?}");
     // What runs is asked about by name.
-    process::until("all that run are followed", || {
+    ground::until("all that run are followed", || {
         names("running", RUNNING).all(|name| theirs[0].calls().contains(&format!("BackupStatus {name}")))
     })
     .await;

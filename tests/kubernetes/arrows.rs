@@ -1,7 +1,7 @@
 //! From a job to its status and its backup, and what a second process finds left to do: nothing.
 
-use crate::fixture::{Ground, until};
-use crate::operator::{Operator, ended, operation};
+use super::fixture::{Ground, until};
+use super::operator::{Operator, ended, operation};
 use k8s_openapi::api::events::v1::Event as KubeEvent;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -89,7 +89,7 @@ async fn a_backup_is_shown_in_few_requests_and_a_restart_writes_nothing() {
 async fn old_objects_of_another_program_are_left_alone() {
     let ground = Ground::new("adopted").await;
     ground.datacenter("dc1", 1).await;
-    let mut old = crate::fixture::job("old", json!({ "cassandraDatacenter": "dc1" }));
+    let mut old = super::fixture::job("old", json!({ "cassandraDatacenter": "dc1" }));
     old["status"] = json!({
         "startTime": "2026-01-01T00:00:00Z",
         "finishTime": "2026-01-01T00:05:00Z",

@@ -1,7 +1,7 @@
 //! Writes rest on what was seen: a changed object is read again, another object of that name is never touched.
 
-use crate::fixture::{Ground, until};
-use crate::operator::{Operator, operation};
+use super::fixture::{Ground, until};
+use super::operator::{Operator, operation};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -29,7 +29,7 @@ async fn end(operator: &mut Operator) {
     for effect in operator.held.take().unwrap_or_default() {
         operator.answer(&effect);
     }
-    operator.until("the job has ended", crate::operator::ended("nightly")).await;
+    operator.until("the job has ended", super::operator::ended("nightly")).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Watching when the API server refuses, lacks a kind, holds what an older schema let in, or goes back in time.
 
-use crate::fixture::{self, Ground, job, until};
-use crate::operator::Operator;
+use super::fixture::{self, Ground, job, until};
+use super::operator::Operator;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
@@ -121,7 +121,7 @@ async fn an_unreadable_object_stalls_nobody(ground: &Ground) {
     operator
         .until("all are known", |world| {
             let malformed: usize = world.datacenters.values().map(|dc| dc.malformed.len()).sum();
-            malformed == 3 && crate::operator::operation(world, "good", |_| true)
+            malformed == 3 && super::operator::operation(world, "good", |_| true)
         })
         .await;
     let mut reasons: Vec<String> = operator
@@ -148,19 +148,19 @@ async fn an_unreadable_object_stalls_nobody(ground: &Ground) {
     // Once it is put right it is a request like any other.
     let right = json!({ "spec": { "cassandraDatacenter": "dc1" } });
     ground.jobs().patch("bad", &PatchParams::default(), &Patch::Merge(right)).await.unwrap();
-    operator.until("it is read", |world| crate::operator::operation(world, "bad", |_| true)).await;
+    operator.until("it is read", |world| super::operator::operation(world, "bad", |_| true)).await;
     operator.crash();
 }
 
 async fn an_api_server_that_restarts_loses_nothing(plane: &mut ControlPlane, ground: &Ground) {
     let mut operator = Operator::start(ground).await;
-    operator.until("it watches", |world| crate::operator::operation(world, "good", |_| true)).await;
+    operator.until("it watches", |world| super::operator::operation(world, "good", |_| true)).await;
     operator.settle(Duration::from_millis(500)).await;
     plane.kill_api_server();
     operator.settle(Duration::from_secs(1)).await;
     plane.start_api_server().await.unwrap();
     ground.job("after").await;
-    operator.until("the new job is seen", |world| crate::operator::operation(world, "after", |_| true)).await;
+    operator.until("the new job is seen", |world| super::operator::operation(world, "after", |_| true)).await;
     assert!(operator.engine.world().operator.api_backwards.is_none());
     operator.crash();
 }
@@ -175,11 +175,11 @@ async fn a_store_that_was_put_back_is_noticed(plane: &mut ControlPlane, ground: 
     plane.start_api_server().await.unwrap();
 
     let mut operator = Operator::start(ground).await;
-    operator.until("it watches", |world| crate::operator::operation(world, "after", |_| true)).await;
+    operator.until("it watches", |world| super::operator::operation(world, "after", |_| true)).await;
     for number in 0..5 {
         ground.job(&format!("lost-{number}")).await;
     }
-    operator.until("the last one is known", |world| crate::operator::operation(world, "lost-4", |_| true)).await;
+    operator.until("the last one is known", |world| super::operator::operation(world, "lost-4", |_| true)).await;
     operator.settle(Duration::from_secs(1)).await;
 
     plane.stop_api_server().await;

@@ -1,6 +1,6 @@
 //! The arrows with real edges to Kubernetes: the engine, a log that commits at once, and sidecars that do as told.
 
-use crate::fixture::{Ground, Requests};
+use super::fixture::{Ground, Requests};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

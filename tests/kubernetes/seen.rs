@@ -1,7 +1,7 @@
 //! What watches tell: every object once, then a complete list, then changes; and nothing that is secret.
 
-use crate::fixture::{Ground, job};
-use crate::operator::Operator;
+use super::fixture::{Ground, job};
+use super::operator::Operator;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -142,7 +142,7 @@ async fn what_vanished_while_nobody_looked_is_inferred() {
     ground.jobs().delete("nightly", &Default::default()).await.unwrap();
     let mut next = Operator::resume(&ground, world).await;
     next.until("one is gone", |world| {
-        crate::operator::operation(world, "staying", |operation| !operation.gone) && known(world) == 1
+        super::operator::operation(world, "staying", |operation| !operation.gone) && known(world) == 1
     })
     .await;
     let gone = next.log.iter().filter_map(|event| match event {

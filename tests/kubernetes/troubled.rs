@@ -1,7 +1,7 @@
 //! An API server that cannot write one object writes the others as soon as ever.
 
-use crate::fixture::{Ground, job, until};
-use crate::operator::{Operator, ended};
+use super::fixture::{Ground, job, until};
+use super::operator::{Operator, ended};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::api::{Api, PostParams};
 use serde_json::json;

@@ -1,8 +1,8 @@
 //! Appending to a real server, and finding out what became of it.
 
-use crate::conformance::{PROCESS, dc};
-use crate::fixture::{self, envelope, everything, open};
-use crate::proxy::{Flow, Proxy};
+use super::fixture::{self, envelope, everything, open};
+use crate::support::conformance::{PROCESS, dc};
+use crate::support::proxy::{Flow, Proxy};
 use bytes::Bytes;
 use std::time::Duration;
 use stheno::log::append::Error;

@@ -1,7 +1,7 @@
 //! A clock that goes wrong while the log is open shows in own messages.
 
-use crate::conformance::{PROCESS, dc};
-use crate::fixture::{envelope, now, settings};
+use super::fixture::{envelope, now, settings};
+use crate::support::conformance::{PROCESS, dc};
 use chrono::TimeDelta;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

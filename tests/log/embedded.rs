@@ -1,7 +1,7 @@
 //! The private server: shared by commands, ended by the last, found again after a crash.
 
-use crate::conformance::{PROCESS, dc};
-use crate::fixture::{self, envelope, everything};
+use super::fixture::{self, envelope, everything};
+use crate::support::conformance::{PROCESS, dc};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -102,7 +102,7 @@ async fn its_files_are_private_and_one_copy_of_it_is_safe() {
 /// A process that opens the log of a data folder and then only waits: this test binary, called again.
 fn user_process(data: &Path, program: &Path) -> (std::process::Child, i32) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "embedded::waits_with_an_open_log", "--nocapture", "--ignored"])
+        .args(["--exact", "log::embedded::waits_with_an_open_log", "--nocapture", "--ignored"])
         .env("STHENO_TEST_DATA", data)
         .env("STHENO_TEST_PROGRAM", program)
         .stdout(Stdio::piped())

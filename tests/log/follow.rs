@@ -1,7 +1,7 @@
 //! Following a real log: order, gaps, foreign messages, reconnects.
 
-use crate::conformance::{PROCESS, dc};
-use crate::fixture::{self, envelope, open};
+use super::fixture::{self, envelope, open};
+use crate::support::conformance::{PROCESS, dc};
 use bytes::Bytes;
 use std::time::Duration;
 use stheno::log::follow::Error;

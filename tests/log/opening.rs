@@ -1,7 +1,7 @@
 //! Opening the log: what is made, what is judged, what is refused.
 
-use crate::conformance::{PROCESS, dc};
-use crate::fixture::{self, envelope, open, settings};
+use super::fixture::{self, envelope, open, settings};
+use crate::support::conformance::{PROCESS, dc};
 use async_nats::jetstream::stream::{Config, StorageType};
 use chrono::TimeDelta;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Three servers, three copies: races, and a leader that is killed.
 
-use crate::conformance::{PROCESS, dc};
-use crate::fixture::{self, envelope, everything, settings};
+use super::fixture::{self, envelope, everything, settings};
+use crate::support::conformance::{PROCESS, dc};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use stheno::log::{Durability, Log, Outcome, Patience, Resolution, Settings};

@@ -1,9 +1,9 @@
 //! One conformance suite, two logs.
 
-use crate::conformance::{PROCESS, Subject, suite};
-use crate::fixture::{self, everything, now};
-use crate::memory_log::{Fault, MemoryLog};
-use crate::proxy::{Flow, Proxy};
+use super::fixture::{self, everything, now};
+use crate::support::conformance::{PROCESS, Subject, suite};
+use crate::support::memory_log::{Fault, MemoryLog};
+use crate::support::proxy::{Flow, Proxy};
 use bytes::Bytes;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -49,7 +49,7 @@ async fn the_log_in_memory_conforms() {
 #[test]
 fn the_log_in_memory_can_be_away_and_put_back() {
     let mut log = MemoryLog::new(fixture::CLUSTER);
-    let (a, id) = (crate::conformance::dc("a"), |text: &str| EventId::from(text));
+    let (a, id) = (crate::support::conformance::dc("a"), |text: &str| EventId::from(text));
     assert_eq!(log.append(&a, PROCESS, 0, &id("1"), Bytes::new(), now()), Outcome::Committed(1));
     log.set_away(true);
     assert_eq!(log.append(&a, PROCESS, 1, &id("2"), Bytes::new(), now()), Outcome::Indeterminate);

@@ -1,6 +1,6 @@
 //! Snapshots: kept, found, and never trusted blindly.
 
-use crate::fixture::open;
+use super::fixture::open;
 use std::collections::BTreeSet;
 use stheno::log::snapshot::Meta;
 use stheno_events::{Digest, Time};

@@ -1,6 +1,6 @@
 //! The witness on a real API server: written once by each, never over another's.
 
-use crate::fixture::open;
+use super::fixture::open;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{Patch, PatchParams};

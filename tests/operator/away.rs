@@ -1,6 +1,6 @@
 //! Parts that go away and come back: nothing is lost, nothing needs a hand.
 
-use crate::ground::{Ground, Operator, until};
+use super::ground::{Ground, Operator, until};
 use std::time::Duration;
 use stheno_rpc::sidecar::node_state::Phase;
 
@@ -33,7 +33,7 @@ async fn the_log_goes_away_in_the_middle_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_goes_away_in_the_middle_and_comes_back() {
-    let mut plane = crate::ground::control_plane().await;
+    let mut plane = super::ground::control_plane().await;
     let mut ground = Ground::on(&plane, "api-away").await;
     ground.datacenter("dc1", 2, true).await;
     let mut operator = ground.operator();

@@ -1,6 +1,6 @@
 //! A backup from `kubectl create` to its status, well and badly.
 
-use crate::ground::{Ground, until};
+use super::ground::{Ground, until};
 use stheno_rpc::medusa::StatusType;
 use stheno_rpc::sidecar::node_state::Phase;
 use tokio::time::Instant;

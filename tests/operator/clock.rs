@@ -1,6 +1,6 @@
 //! Wall clocks that are set while operators run: who cannot trust its clock does nothing, says so, and lets another lead.
 
-use crate::ground::{Ground, Operator, until};
+use super::ground::{Ground, Operator, until};
 use kube::api::Api;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,6 +1,6 @@
 //! Logs that are not what they were: no effects until a person decides.
 
-use crate::ground::Ground;
+use super::ground::Ground;
 use stheno_rpc::sidecar::node_state::Phase;
 
 #[tokio::test(flavor = "multi_thread")]

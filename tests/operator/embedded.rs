@@ -1,6 +1,6 @@
 //! The private nats-server: started with the operator, ended with it, found again after a crash.
 
-use crate::ground::{Ground, until};
+use super::ground::{Ground, until};
 use nix::sys::signal::Signal;
 use stheno_local::provision::{self, Part};
 use stheno_rpc::sidecar::node_state::Phase;

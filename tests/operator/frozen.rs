@@ -1,6 +1,6 @@
 //! What a newer program wrote: no decision where it is not understood, one sentence where people look, nothing lost.
 
-use crate::ground::{Ground, until};
+use super::ground::{Ground, until};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
 use kube::api::Api;

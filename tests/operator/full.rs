@@ -1,6 +1,6 @@
 //! A disk that is full under the private log: the operator says so, loses nothing, and goes on when there is room.
 
-use crate::ground::Ground;
+use super::ground::Ground;
 use stheno_local::provision::{self, Part};
 use stheno_rpc::sidecar::node_state::Phase;
 

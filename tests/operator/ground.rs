@@ -1,6 +1,6 @@
 //! A namespace, an operator's account and a log of each test's own, on one API server.
 
-use crate::sidecar::{FalseSidecar, Serving};
+use crate::support::sidecar::{FalseSidecar, Serving};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};

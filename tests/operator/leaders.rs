@@ -1,7 +1,7 @@
 //! Two operators on one log, one of them suspended: the former leader does nothing when it wakes.
 
-use crate::ground::{Ground, until};
-use crate::proxy::Proxy;
+use super::ground::{Ground, until};
+use crate::support::proxy::Proxy;
 use nix::sys::signal::Signal;
 use std::time::Duration;
 use stheno_rpc::sidecar::node_state::Phase;

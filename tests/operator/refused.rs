@@ -1,6 +1,6 @@
 //! Beginnings that cannot be: exit code 1 and one sentence.
 
-use crate::ground::Ground;
+use super::ground::Ground;
 use std::process::{Command, Output};
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! An etcd that was put back to an older copy: nothing is concluded or run again, and a person has the last word.
 
-use crate::ground::Ground;
+use super::ground::Ground;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use std::path::Path;
@@ -20,7 +20,7 @@ async fn up(plane: &mut ControlPlane) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_store_is_accepted_by_a_person_and_what_has_ended_stays_ended() {
-    let mut plane = crate::ground::control_plane().await;
+    let mut plane = super::ground::control_plane().await;
     let mut ground = Ground::on(&plane, "older-store").await;
     ground.datacenter("dc1", 1, true).await;
     ground.nodes[0].sidecar.phase(Phase::Finished);

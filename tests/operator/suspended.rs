@@ -1,12 +1,12 @@
 //! The leader is suspended (SIGSTOP) at a claim, long enough for another one to lead and to finish, and wakes: effects do
 //! not overlap, and the end is the same.
 
-use crate::ground::{Ground, Operator, until};
-use crate::tollgate::Tollgate;
+use super::ground::{Ground, Operator, until};
+use super::tollgate::Tollgate;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use stheno_rpc::medusa::StatusType;
 use stheno_rpc::sidecar::node_state::Phase;
@@ -16,6 +16,8 @@ use stheno_rpc::sidecar::node_state::Phase;
 enum Moment {
     /// The claim is on its way to the log: whether it got there the leader finds out when it wakes.
     Claimed,
+    /// The sidecar was asked who it is: its answer lies there when the leader wakes.
+    Asked,
     /// The call that was claimed has arrived.
     Called,
 }
@@ -52,8 +54,17 @@ async fn suspended_at(claim: usize, moment: Moment, ours: bool) -> bool {
         };
         match moment {
             Moment::Claimed => stop(),
+            Moment::Asked => {
+                // Both are asked at once; the first one that is stops the leader.
+                let stop = Arc::new(Mutex::new(Some(stop)));
+                for sidecar in &sidecars {
+                    let stop = stop.clone();
+                    let once = move || stop.lock().unwrap().take().into_iter().for_each(|stop| stop());
+                    sidecar.script().meanwhile.insert("Capabilities", Box::new(once));
+                }
+            }
             Moment::Called => {
-                let calls = move |sidecars: &[crate::sidecar::FalseSidecar]| -> usize {
+                let calls = move |sidecars: &[crate::support::sidecar::FalseSidecar]| -> usize {
                     sidecars.iter().map(|sidecar| sidecar.calls().len()).sum()
                 };
                 let (before, sidecars) = (calls(&sidecars), sidecars.clone());
@@ -133,6 +144,12 @@ async fn at_the_claim_of_a_resumed_call() {
     assert!(suspended_at(2, Moment::Called, true).await);
 }
 
+/// The answer is as old as the suspension: nothing may be started on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn before_it_reads_who_the_sidecar_is() {
+    assert!(suspended_at(1, Moment::Asked, true).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_stock_sidecar_was_asked() {
     assert!(suspended_at(1, Moment::Called, false).await);
@@ -144,7 +161,9 @@ async fn after_a_stock_sidecar_was_asked() {
 #[ignore = "takes five minutes: cargo nightly"]
 async fn night_every_claim() {
     let mut runs = 0;
-    for (moment, ours) in [(Moment::Claimed, true), (Moment::Called, true), (Moment::Called, false)] {
+    for (moment, ours) in
+        [(Moment::Claimed, true), (Moment::Asked, true), (Moment::Called, true), (Moment::Called, false)]
+    {
         let mut claim = 1;
         while suspended_at(claim, moment, ours).await {
             runs += 1;

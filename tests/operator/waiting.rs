@@ -1,6 +1,6 @@
 //! Jobs that cannot start: each says in one sentence what it waits for, where people look, and starts when that is mended.
 
-use crate::ground::{Ground, until};
+use super::ground::{Ground, until};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use serde_json::json;

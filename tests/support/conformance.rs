@@ -1,6 +1,6 @@
 //! What every log does: one suite for the real one and for the one in memory.
 
-use crate::memory_log::Fault;
+use super::memory_log::Fault;
 use bytes::Bytes;
 use stheno::log::{Outcome, Resolution};
 use stheno_events::{Aggregate, DcKey, EventId, Process};

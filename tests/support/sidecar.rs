@@ -41,7 +41,11 @@ pub struct Script {
     pub backups: Vec<wire::BackupSummary>,
     /// The pod that it says it is in.
     pub pod: String,
+    /// Done once, when the method is called and before it is answered.
+    pub meanwhile: BTreeMap<&'static str, Meanwhile>,
 }
+
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 /// It listens; dropped, its connections break as when its process dies.
 pub struct Serving {
@@ -114,6 +118,9 @@ impl FalseSidecar {
     async fn called(&self, method: &'static str, argument: &str) -> Result<(), Status> {
         let (hangs, error) = {
             let mut script = self.script();
+            if let Some(happens) = script.meanwhile.remove(method) {
+                happens();
+            }
             script.first.entry(method).or_insert_with(tokio::time::Instant::now);
             script.calls.push(format!("{method} {argument}").trim_end().to_owned());
             let error = script.errors.get_mut(method).and_then(VecDeque::pop_front);

@@ -1,12 +1,5 @@
 //! The sidecar on real parts: a Cassandra node, an S3 server, and Medusa itself as reader, writer and client.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking, in its helpers too"
-)]
-
 mod acceptance;
 mod claims;
 mod clouds;

@@ -1,31 +1,15 @@
 //! The whole path on real parts: a person creates a MedusaBackupJob on a real API server; the operator, its log on a real
 //! nats-server, and the sidecar beside a real Cassandra node do the rest; the backup lies in the bucket.
 
-#![allow(unreachable_pub, missing_docs, dead_code, reason = "a test binary has no public interface")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking"
-)]
-
-#[path = "support/agent.rs"]
-mod agent;
-#[path = "operator/ground.rs"]
-mod ground;
-#[path = "support/sidecar.rs"]
-mod sidecar;
-
-use agent::Agent;
-use ground::Ground;
+use crate::drills::house;
+use crate::operator::ground::Ground;
+use crate::support::agent::Agent;
 use stheno_local::provision::{self, Part};
-use stheno_local::testing;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_backup_from_kubectl_through_the_log_to_the_bucket_and_back() {
-    let cassandra = testing::cassandra().await.unwrap();
-    let agent = Agent::launch(&cassandra).await;
+    let cassandra = house::cassandra().await;
+    let agent = Agent::launch(cassandra).await;
     let ground = Ground::new("the-path").await;
     ground.datacenter_at("dc1", &[agent.port.number()]).await;
     let parts = provision::ensure(&[Part::NatsServer]).await.unwrap();

@@ -1,0 +1,12 @@
+//! Watching and publishing against a real API server, as the service account of `deploy/rbac.yaml`.
+
+mod fixture;
+mod operator;
+
+mod adoption;
+mod arrows;
+mod fences;
+mod interrupted;
+mod kinds;
+mod seen;
+mod troubled;

@@ -1,0 +1,7 @@
+//! What several suites use: false sidecars, ours as a process, a proxy, the log in memory and what every log must do.
+
+pub mod agent;
+pub mod conformance;
+pub mod memory_log;
+pub mod proxy;
+pub mod sidecar;

@@ -150,6 +150,8 @@ pub struct Engine {
     caught_up: bool,
     /// Kinds whose first complete list was seen.
     listed: BTreeSet<ObjectKind>,
+    /// Kinds that were listed anew since the API server's store went back, the last time that it did.
+    listed_since_back: Option<BTreeSet<ObjectKind>>,
     /// The namespaces that were listed, once; all when none.
     scope: Option<BTreeSet<Arc<str>>>,
     /// Why nothing may be appended or started: clock, durability, integrity.
@@ -195,6 +197,7 @@ impl Engine {
             elected: false,
             caught_up: false,
             listed: BTreeSet::new(),
+            listed_since_back: None,
             scope: Some(BTreeSet::new()),
             blocked: None,
             rooms: BTreeMap::new(),
@@ -259,7 +262,7 @@ impl Engine {
             Aggregate::Operator => {
                 let own = self.operator_in_flight.take_if(|sent| Some(&sent.id) == id).is_some();
                 self.new_term(own);
-                self.settle_notices(backwards);
+                self.settle_notices(backwards, own);
                 if blind && self.world.operator.unobservable.is_empty() {
                     // What was recorded meanwhile was not decided about.
                     self.rooms.values_mut().for_each(|room| room.dirty = true);

@@ -35,13 +35,13 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
             () = summary::read(errand, &sidecar) => {}
         };
     }
-    let asked = crate::runtime::boot_ms();
+    let asked = (sidecar.boot_ms)();
     let kind = tokio::select! {
         biased;
         () = errand.stop.cancelled() => return errand.stopped_before_sending().await,
         kind = kind(&sidecar) => kind,
     };
-    if kind.is_ok() && Duration::from_millis(crate::runtime::boot_ms().saturating_sub(asked)) > sidecar.pace.unary {
+    if kind.is_ok() && Duration::from_millis((sidecar.boot_ms)().saturating_sub(asked)) > sidecar.pace.unary {
         // No answer takes this long: this process was suspended meanwhile, and another one may lead.
         let error = "the sidecar's answer is too old to start anything on";
         return errand.unanswered(errand.resumes(), None, error).await;

@@ -61,24 +61,37 @@ type Address = (Arc<str>, u16);
 type Slot = OnceCell<Channel>;
 
 /// The connections that are in use. An idle one is closed with its last user.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Sidecars {
     pace: Arc<Pace>,
+    boot_ms: fn() -> u64,
     slots: Arc<Mutex<BTreeMap<Address, Weak<Slot>>>>,
+}
+
+impl Default for Sidecars {
+    fn default() -> Self {
+        Self::new(Pace::default())
+    }
 }
 
 impl Sidecars {
     /// Connections that take their time as given.
     #[must_use]
     pub fn new(pace: Pace) -> Self {
-        Self { pace: Arc::new(pace), ..Self::default() }
+        Self { pace: Arc::new(pace), boot_ms: crate::runtime::boot_ms, slots: Arc::default() }
+    }
+
+    /// By this clock (milliseconds, suspended time counts) instead of the machine's, so that a test can suspend it.
+    #[must_use]
+    pub fn with_clock(self, boot_ms: fn() -> u64) -> Self {
+        Self { boot_ms, ..self }
     }
 
     /// A connection to a sidecar, shared with whoever uses it now.
     pub(super) async fn connect(&self, address: &Address) -> Result<Sidecar, Failure> {
         let slot = self.slot(address);
         let channel = slot.get_or_try_init(|| connect(address, self.pace.connect)).await?.clone();
-        Ok(Sidecar { channel, pace: self.pace.clone(), _slot: slot })
+        Ok(Sidecar { channel, pace: self.pace.clone(), boot_ms: self.boot_ms, _slot: slot })
     }
 
     fn slot(&self, address: &Address) -> Arc<Slot> {
@@ -99,6 +112,7 @@ impl Sidecars {
 pub(super) struct Sidecar {
     channel: Channel,
     pub(super) pace: Arc<Pace>,
+    pub(super) boot_ms: fn() -> u64,
     _slot: Arc<Slot>,
 }
 

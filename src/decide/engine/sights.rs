@@ -127,6 +127,7 @@ impl Engine {
             gone.collect::<Vec<_>>().into_iter().for_each(|(key, gone)| self.conclude(key, gone));
         }
         self.listed.insert(kind);
+        self.listed_since_back.iter_mut().for_each(|listed| _ = listed.insert(kind));
         self.cannot_see.remove(&kind);
     }
 
@@ -185,7 +186,17 @@ impl Engine {
     pub fn gap(&mut self, gap: Gap) {
         // Who does not lead has nothing to say of a gap that the leader closes by its own list; a store that went back
         // is worth telling whenever this process comes to lead, unless the log knows already.
-        let tell = if gap.backwards { self.world.operator.api_backwards.is_none() } else { self.leads() };
+        let tell = if gap.backwards {
+            // A watch compares with what it saw before the store went back, however late it lists again: what was told
+            // of the first kind, and what a person accepted since, are of this one too.
+            let known = self.listed_since_back.as_ref().is_some_and(|listed| !listed.contains(&gap.kind));
+            if !known {
+                self.listed_since_back = Some(BTreeSet::new());
+            }
+            !known && self.world.operator.api_backwards.is_none()
+        } else {
+            self.leads()
+        };
         let event = Event::from(gap);
         if tell && !self.notices.contains(&event) {
             self.notices.push(event);
@@ -209,8 +220,12 @@ impl Engine {
     }
 
     /// A message of the operator's aggregate was folded: what waits to be said and is said already is dropped.
-    pub(super) fn settle_notices(&mut self, backwards_before: bool) {
+    pub(super) fn settle_notices(&mut self, backwards_before: bool, own: bool) {
         let recorded = self.world.operator.api_backwards.as_ref().map(|backwards| backwards.message);
+        if recorded.is_some() && !backwards_before && !own && !self.notices.iter().any(went_back) {
+            // Another process told of it: the lists of this one are still to come.
+            self.listed_since_back.get_or_insert_default().clear();
+        }
         self.notices.retain(|event| {
             let accepted =
                 if let Event::Operator(operator::Event::ApiAccepted(e)) = event { Some(e.until) } else { None };

@@ -135,3 +135,39 @@ fn nothing_is_concluded_from_a_store_that_went_back_until_a_person_accepts_it() 
     let kept = dc.operation(&job(2).meta.uid).unwrap();
     assert_eq!(kept.request.backup_type, BackupType::Differential, "an older version than was known counts now");
 }
+
+#[test]
+fn an_acceptance_is_of_all_kinds_that_were_not_listed_since_and_of_no_later_step_back() {
+    let mut stream = Stream::of(&["leader", "follower"]);
+    stream.lead(0);
+    let back = |kind, from: &str, to: &str| Gap { kind, from: from.into(), to: to.into(), backwards: true };
+    let (jobs, pods) = (ObjectKind::MedusaBackupJob, ObjectKind::Pod);
+    let told = |stream: &Stream| stream.names().iter().filter(|event| *event == "observed.gap").count();
+    stream.engines[0].gap(back(jobs, "2000", "900"));
+    stream.engines[0].listed(jobs, None, &BTreeSet::new());
+    stream.settle();
+    let accept = |stream: &mut Stream| {
+        let message = stream.engines[0].world().operator.api_backwards.clone().unwrap().message;
+        stream.engines[0].accept_api(message);
+        stream.settle();
+        stream.all(|engine| assert!(engine.world().operator.api_backwards.is_none()));
+    };
+    accept(&mut stream);
+    // The API server was away from this kind's watch for longer, in two namespaces.
+    stream.engines[0].gap(back(pods, "1990", "905"));
+    stream.engines[0].gap(back(pods, "1995", "907"));
+    stream.settle();
+    assert_eq!(told(&stream), 1, "what was accepted is not asked again");
+    stream.engines[0].listed(pods, None, &BTreeSet::new());
+    // The standby's watches come later still, and it leads by then.
+    for kind in [jobs, pods] {
+        stream.engines[1].gap(back(kind, "2000", "908"));
+        stream.engines[1].listed(kind, None, &BTreeSet::new());
+    }
+    stream.lead(1);
+    assert_eq!(told(&stream), 1, "nor by another process");
+
+    stream.engines[1].gap(back(pods, "950", "400"));
+    stream.settle();
+    assert_eq!(told(&stream), 2, "it went back once more");
+}

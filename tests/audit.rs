@@ -14,6 +14,8 @@ mod catalogue;
 mod golden;
 #[path = "audit/history.rs"]
 mod history;
+#[path = "audit/import.rs"]
+mod import;
 #[path = "audit/nats.rs"]
 mod nats;
 #[path = "audit/process.rs"]

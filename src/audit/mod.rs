@@ -11,6 +11,7 @@ pub mod describe;
 mod diff;
 pub mod entry;
 mod export;
+mod import;
 pub(crate) mod log;
 mod manifest;
 pub mod object;
@@ -65,6 +66,8 @@ enum Verb {
     Verify(verify::Args),
     /// Writes the whole log to a file that every verb reads with --file.
     Export(export::Args),
+    /// Fills an empty stream with an exported log: the same messages under the same sequences.
+    Import(import::Args),
 }
 
 impl Command {
@@ -73,6 +76,17 @@ impl Command {
     /// # Errors
     /// With one sentence for the user.
     pub async fn run(self, clock: Clock, cancel: CancellationToken) -> anyhow::Result<()> {
+        if let Verb::Import(args) = &self.verb {
+            let mut out = io::stdout();
+            let screen = Screen { out: &mut out, colour: false };
+            return tokio::select! {
+                biased;
+                () = cancel.cancelled() => Err(anyhow::anyhow!("interrupted: the stream may hold a part of the log")),
+                answered = args.run(&self.source, clock, self.output.unwrap_or_default(), screen) => {
+                    output::quietly(answered)
+                }
+            };
+        }
         let source = Source::open(&self.source, clock.clone()).await?;
         let mut out = io::BufWriter::new(io::stdout());
         let colour = output::colour();
@@ -105,6 +119,7 @@ impl Command {
             Verb::Diff(args) => args.run(source, format, now, screen).await,
             Verb::Verify(args) => args.run(source, format, screen).await,
             Verb::Export(args) => args.run(source, format, now, screen).await,
+            Verb::Import(_) => anyhow::bail!("a log is imported into a stream that is not open yet"),
         }
     }
 }

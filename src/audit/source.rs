@@ -33,6 +33,28 @@ pub struct SourceArgs {
     pub data_dir: Option<PathBuf>,
 }
 
+impl SourceArgs {
+    /// How the stream that they name is opened, for reading: whichever cluster's it is, and as it is. A data folder
+    /// that is not there is an error unless `make` says that one may be made.
+    pub(super) fn settings(&self, clock: Clock, make: bool) -> Result<Settings, Error> {
+        let endpoint = match &self.nats_url {
+            Some(url) => Endpoint::External {
+                url: url.clone(),
+                credentials: self.nats_creds.clone().map_or(Credentials::None, Credentials::File),
+            },
+            None => {
+                let data_dir = self.data_dir.clone().or_else(crate::runtime::data_dir).ok_or(Error::NoHome)?;
+                if !make && !data_dir.is_dir() {
+                    return Err(Error::NoData(data_dir));
+                }
+                Endpoint::Embedded { data_dir, program: None }
+            }
+        };
+        let (stream, patience) = (self.stream.clone(), Patience::default());
+        Ok(Settings { endpoint, stream, cluster: None, allow_relaxed: true, clock, patience })
+    }
+}
+
 /// Which part of the log is asked for. On NATS the server leaves out the rest, elsewhere the reader does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scope {
@@ -162,28 +184,7 @@ impl Source {
         if let Some(path) = &args.file {
             return Self::file(path.clone());
         }
-        let endpoint = match &args.nats_url {
-            Some(url) => Endpoint::External {
-                url: url.clone(),
-                credentials: args.nats_creds.clone().map_or(Credentials::None, Credentials::File),
-            },
-            None => {
-                let data_dir = args.data_dir.clone().or_else(crate::runtime::data_dir).ok_or(Error::NoHome)?;
-                if !data_dir.is_dir() {
-                    return Err(Error::NoData(data_dir));
-                }
-                Endpoint::Embedded { data_dir, program: None }
-            }
-        };
-        let settings = Settings {
-            endpoint,
-            stream: args.stream.clone(),
-            cluster: None,
-            // Whoever reads takes the log as it is.
-            allow_relaxed: true,
-            clock,
-            patience: Patience::default(),
-        };
+        let settings = args.settings(clock, false)?;
         Ok(Self::Nats(Log::open(settings).await?))
     }
 

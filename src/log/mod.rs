@@ -12,6 +12,7 @@ pub mod durability;
 pub mod durable;
 pub mod embedded;
 pub mod follow;
+pub mod refill;
 pub mod resolve;
 pub mod settings;
 pub mod snapshot;

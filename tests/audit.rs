@@ -20,6 +20,8 @@ mod import;
 mod nats;
 #[path = "audit/process.rs"]
 mod process;
+#[path = "audit/redecide.rs"]
+mod redecide;
 #[path = "audit/schema.rs"]
 mod schema;
 #[path = "support/story.rs"]

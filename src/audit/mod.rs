@@ -17,6 +17,7 @@ mod manifest;
 pub mod object;
 pub mod output;
 mod progress;
+pub mod redecide;
 pub mod replay;
 pub mod row;
 pub mod select;
@@ -64,6 +65,8 @@ enum Verb {
     Diff(diff::Args),
     /// The hash chain, gaps, times that run backwards, illegal transitions.
     Verify(verify::Args),
+    /// Decides each recorded step once more with this build, and says where it would decide differently.
+    Replay(redecide::Args),
     /// Writes the whole log to a file that every verb reads with --file.
     Export(export::Args),
     /// Fills an empty stream with an exported log: the same messages under the same sequences.
@@ -87,7 +90,11 @@ impl Command {
                 }
             };
         }
-        let source = Source::open(&self.source, clock.clone()).await?;
+        let mut named = self.source.clone();
+        if let Verb::Replay(redecide::Args { from: Some(file) }) = &self.verb {
+            named.file = Some(file.clone());
+        }
+        let source = Source::open(&named, clock.clone()).await?;
         let mut out = io::BufWriter::new(io::stdout());
         let colour = output::colour();
         let answered = tokio::select! {
@@ -118,6 +125,7 @@ impl Command {
             Verb::At(args) => args.run(source, self.output, now, screen).await,
             Verb::Diff(args) => args.run(source, format, now, screen).await,
             Verb::Verify(args) => args.run(source, format, screen).await,
+            Verb::Replay(args) => args.run(source, format, screen).await,
             Verb::Export(args) => args.run(source, format, now, screen).await,
             Verb::Import(_) => anyhow::bail!("a log is imported into a stream that is not open yet"),
         }

@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod cron;
+pub mod draft;
 pub mod effect;
 pub mod engine;
 pub mod observation;

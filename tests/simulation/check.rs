@@ -4,7 +4,7 @@ use crate::api::Body;
 use crate::sidecar::Kind;
 use crate::sim::{Sim, dc, epochs};
 use std::collections::BTreeMap;
-use stheno::audit::{Entry, verify::Verifier};
+use stheno::audit::{Entry, redecide::Redecider, verify::Verifier};
 use stheno_events::{Aggregate, Digest, Event, Fact, LogId, Process, Uid, backup, observed, operator};
 use stheno_projections::backup::Stage;
 
@@ -25,6 +25,7 @@ pub(crate) fn all(sim: &Sim) -> Result<Ending, String> {
     }
     chain(sim)?;
     verified(sim)?;
+    redecided(sim)?;
     terminals(sim)?;
     sidecars(sim)?;
     folds(sim)?;
@@ -50,19 +51,35 @@ fn chain(sim: &Sim) -> Result<(), String> {
     Ok(())
 }
 
+/// The messages as the audit tool reads them.
+fn entries(sim: &Sim) -> impl Iterator<Item = Entry> + '_ {
+    let log = LogId::of_cluster("cluster-uid");
+    (1..).zip(&sim.log.messages).map(move |(sequence, stored)| {
+        let subject = stored.aggregate.subject(&log, Process::Backup);
+        Entry::read(&log, sequence, subject, stheno_events::Time::UNIX_EPOCH, stored.payload.clone().into())
+    })
+}
+
 /// `audit verify` finds nothing: what lawful writers write it must not blame, whatever became of them.
 fn verified(sim: &Sim) -> Result<(), String> {
-    let log = LogId::of_cluster("cluster-uid");
     let mut verifier = Verifier::default();
-    for (sequence, stored) in (1..).zip(&sim.log.messages) {
-        let subject = stored.aggregate.subject(&log, Process::Backup);
-        let entry =
-            Entry::read(&log, sequence, subject, stheno_events::Time::UNIX_EPOCH, stored.payload.clone().into());
+    for entry in entries(sim) {
         if !verifier.add(&entry) {
             break;
         }
     }
     verifier.finish(None).fault.map_or(Ok(()), |fault| Err(fault.to_string()))
+}
+
+/// `audit replay` decides everything as it was decided: a decision follows from the log, and from nothing else.
+fn redecided(sim: &Sim) -> Result<(), String> {
+    let mut redecider = Redecider::default();
+    entries(sim).for_each(|entry| redecider.add(&entry));
+    let report = redecider.finish();
+    if report.unjudged > 0 {
+        return Err(format!("{} messages cannot be decided once more", report.unjudged));
+    }
+    report.differences.first().map_or(Ok(()), |difference| Err(format!("decided otherwise: {difference}")))
 }
 
 /// One terminal event for each job, and nothing about it after that.

@@ -2,7 +2,8 @@
 
 use super::clock::Clock;
 use super::{Append, Command, Engine, InFlight, Quiet, Room};
-use crate::{Context, Observation, decide, policy, wake};
+use crate::draft::Draft;
+use crate::{Observation, policy, wake};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stheno_events::backup::{self, NodeProgress, Progress};
@@ -11,31 +12,6 @@ use stheno_events::observed::{Gone, ObjectKind};
 use stheno_events::{Aggregate, DcKey, Envelope, Epoch, Event, EventId, Fact, LAYOUT, PodName, Process, Time, Uid};
 use stheno_projections::Datacenter;
 use stheno_projections::datacenter::Object;
-
-/// Rounds of deciding in one message; more would mean that decisions chase each other.
-const ROUNDS: usize = 16;
-
-/// A message in the making.
-struct Draft {
-    /// The state with everything folded that the message says.
-    state: Datacenter,
-    events: Vec<Event>,
-    bytes: usize,
-    now: Time,
-}
-
-impl Draft {
-    fn push(&mut self, event: Event) {
-        self.state.fold(&event, self.now);
-        self.bytes += event.encoded_len();
-        self.events.push(event);
-    }
-
-    /// Whether further facts wait for the next message.
-    const fn full(&self) -> bool {
-        self.events.len() >= policy::FACTS_PER_MESSAGE || self.bytes >= policy::BYTES_PER_MESSAGE
-    }
-}
 
 impl Engine {
     pub(super) fn compose_all(&mut self, clock: Clock, new_id: &mut dyn FnMut() -> EventId) {
@@ -79,7 +55,7 @@ impl Engine {
         }
         room.dirty = false;
         let context = clock.context(key, epoch);
-        let mut draft = Draft { state: Arc::unwrap_or_clone(known), events: Vec::new(), bytes: 0, now: clock.now };
+        let mut draft = Draft::new(Arc::unwrap_or_clone(known), clock.now);
 
         let led = draft.state.led.as_ref().is_some_and(|led| led.epoch == epoch);
         let quiet_until = Some(clock.now + policy::QUIET);
@@ -101,7 +77,7 @@ impl Engine {
         let progress = progress(room, &mut draft, clock.now);
         let mut decided = None;
         if whole && deciding {
-            decided = decisions(&mut draft, context);
+            decided = draft.decide(context);
         } else if !whole {
             room.dirty = true;
         }
@@ -256,34 +232,6 @@ fn progress_at(dc: &Datacenter, job: &Uid) -> Option<Time> {
 
 fn next_progress(room: &Room, dc: &Datacenter) -> Option<Time> {
     room.progress.keys().filter_map(|job| progress_at(dc, job)).min()
-}
-
-/// Folds every decision that follows, as far as the message has room: what is left follows from the state again. Returns
-/// the process that decided, if one did.
-fn decisions(draft: &mut Draft, context: Context<'_>) -> Option<Process> {
-    let mut process = None;
-    for _ in 0..ROUNDS {
-        let events = decide(&draft.state, context);
-        // Another datacenter of the name: it ends what ran on the former one in one breath.
-        let whole = matches!(events.first(), Some(Event::Datacenter(_)));
-        if events.is_empty() || (draft.full() && !whole) {
-            break;
-        }
-        for event in events {
-            // Decisions about operations stand one by one, in their order.
-            if draft.full() && !whole {
-                break;
-            }
-            process = Some(match &event {
-                Event::Backup(_) => Process::Backup,
-                Event::Datacenter(_) => Process::Datacenter,
-                Event::Observed(_) => Process::Observed,
-                Event::Operator(_) => Process::Operator,
-            });
-            draft.push(event);
-        }
-    }
-    process
 }
 
 /// Whether a message takes an aggregate in such a way that nothing is started there for a while.

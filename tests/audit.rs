@@ -10,6 +10,8 @@ mod archive;
 mod bad_input;
 #[path = "audit/catalogue.rs"]
 mod catalogue;
+#[path = "audit/consumers.rs"]
+mod consumers;
 #[path = "audit/golden.rs"]
 mod golden;
 #[path = "audit/history.rs"]

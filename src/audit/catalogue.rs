@@ -19,6 +19,7 @@ it led to, in order, all or nothing. Its fields are those of `stheno_events::Env
 - `v` is the version of the data. Fields may be added within a version; readers ignore what they do not know.
 - A reader that does not know a **critical** event must not decide anything from what follows in that aggregate.
 - Times are RFC 3339 in UTC, to the millisecond; sizes are bytes; UIDs are those of Kubernetes objects.
+- Consumers to begin with: `stheno events`, [one in Python](examples/python/finished_backups.py), [one in Go](examples/go/main.go).
 
 ";
 

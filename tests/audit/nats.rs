@@ -33,7 +33,7 @@ pub async fn written_to(endpoint: Endpoint, story: &Story) -> Log {
 }
 
 /// Appends the messages of a story from an index on.
-async fn append(log: &Log, story: &Story, from: usize) {
+pub async fn append(log: &Log, story: &Story, from: usize) {
     let mut heads = std::collections::BTreeMap::<Aggregate, u64>::new();
     for (sequence, (subject, _, payload)) in (1..).zip(&story.messages) {
         let (aggregate, process) = Aggregate::parse(&story.log, subject).unwrap();

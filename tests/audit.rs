@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what a test needs may fail the test")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names the case that it means")]
 
+#[path = "audit/accounts.rs"]
+mod accounts;
 #[path = "audit/archive.rs"]
 mod archive;
 #[path = "audit/bad_input.rs"]

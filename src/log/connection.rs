@@ -117,7 +117,9 @@ pub async fn connect(
     let mut pause = Duration::from_millis(50);
     loop {
         let options = with_credentials(credentials, &addresses).await?;
-        let attempt = configure(options, patience, state.clone()).connect(addresses.as_slice());
+        let attempt = configure(options, patience, state.clone())
+            .custom_inbox_prefix(inbox_prefix(credentials, &addresses))
+            .connect(addresses.as_slice());
         let left = deadline.saturating_duration_since(Instant::now());
         let error = match tokio::time::timeout(left.max(Duration::from_millis(100)), attempt).await {
             Ok(Ok(client)) => return Ok((client, link)),
@@ -159,6 +161,17 @@ async fn with_credentials(
             .await
             .map_err(|source| Error::Credentials { path: path.clone(), source }),
     }
+}
+
+/// Where answers go: below the user's name where the URL tells it, so that a server can let each user listen to what it
+/// is sent and to nothing else (`deploy/nats/accounts.conf`).
+fn inbox_prefix(credentials: &Credentials, addresses: &[async_nats::ServerAddr]) -> String {
+    let user = match credentials {
+        Credentials::None => addresses.iter().find_map(|one| one.password().and(one.username())).map(decoded),
+        Credentials::Token(_) | Credentials::File(_) => None,
+    };
+    let token = |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    user.filter(|name| !name.is_empty() && token(name)).map_or_else(|| "_INBOX".into(), |name| format!("_INBOX.{name}"))
 }
 
 /// Undoes the percent-encoding of a URL.

@@ -112,6 +112,11 @@ impl Log {
                 consumer
             }
             None => {
+                // One filter stands in the request's subject too, where a server can allow it to a user by itself.
+                let (filter_subject, filter_subjects) = match subjects.as_slice() {
+                    [one] => (one.clone(), Vec::new()),
+                    _ => (String::new(), subjects),
+                };
                 let config = pull::Config {
                     durable_name: Some(name.to_owned()),
                     description: Some("stheno events --durable".into()),
@@ -119,7 +124,8 @@ impl Log {
                     ack_policy: AckPolicy::All,
                     ack_wait: ACK_WAIT,
                     max_ack_pending: -1,
-                    filter_subjects: subjects,
+                    filter_subject,
+                    filter_subjects,
                     ..pull::Config::default()
                 };
                 jetstream

@@ -4,7 +4,7 @@ mod due;
 
 pub use due::{due, wake};
 
-use crate::{Context, policy};
+use crate::{Context, names, policy};
 use std::sync::Arc;
 use stheno_events::backup::{
     Call, Completed, EffectClaimed, Failed, NodeLost, Outcome, OutcomeDecided, Queued, Started, WaitReason,
@@ -118,7 +118,7 @@ fn ready(dc: &Datacenter, context: Context<'_>) -> Result<Vec<PodName>, (WaitRea
         let message = format!("datacenter {} is stopped (spec.stopped): start it", key.name);
         return Err((WaitReason::DatacenterStopped, message));
     }
-    let cluster = label_value(&object.cluster);
+    let cluster = names::label(&object.cluster);
     let pods: Vec<&Arc<Pod>> =
         dc.pods.values().filter(|pod| *pod.cluster == *cluster && pod.meta.deleting.is_none()).collect();
     let wanted = usize::try_from(object.size).unwrap_or(0);
@@ -141,14 +141,6 @@ fn ready(dc: &Datacenter, context: Context<'_>) -> Result<Vec<PodName>, (WaitRea
 
 fn callable(pod: &Pod) -> bool {
     pod.ip.is_some() && pod.sidecar.as_ref().is_some_and(|sidecar| sidecar.ready)
-}
-
-/// A cluster's name as cass-operator writes it into labels: case stays, what a label forbids is dropped.
-#[must_use]
-pub fn label_value(name: &str) -> String {
-    name.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
-        .map(|piece| piece.trim_matches(|c: char| !c.is_ascii_alphanumeric()))
-        .collect()
 }
 
 fn running(dc: &Datacenter, context: Context<'_>, operation: &Operation, since: Time) -> Vec<Event> {

@@ -8,8 +8,11 @@ pub mod cron;
 pub mod draft;
 pub mod effect;
 pub mod engine;
+pub mod host_map;
+pub mod names;
 pub mod observation;
 pub mod policy;
+pub mod restorable;
 
 pub use effect::{Effect, EffectKey};
 pub use observation::Observation;

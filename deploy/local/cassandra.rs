@@ -8,12 +8,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
-use crate::ports::{self, Address, Port};
-use crate::process::{self, Process};
+use crate::ports::{Address, Port};
 use crate::provision::{self, Part};
-use crate::run::{self, Run};
+use crate::run::Run;
+use crate::service::{self, Service};
 
 /// The usual port of CQL: each node has its own address, so none needs another port.
 pub const CQL_PORT: u16 = 9042;
@@ -46,21 +44,9 @@ const JAVA_17: [&str; 18] = [
 /// Why there is no node.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The jars are not there and could not be fetched.
+    /// It has not what every part needs, or did not start, or did not answer CQL.
     #[error(transparent)]
-    Provision(#[from] provision::Error),
-    /// No Java 17.
-    #[error(transparent)]
-    Java(#[from] provision::ToolchainError),
-    /// No address or port is free.
-    #[error(transparent)]
-    Port(#[from] ports::Error),
-    /// The run folder cannot be used.
-    #[error(transparent)]
-    Run(#[from] run::Error),
-    /// The node did not start or did not answer CQL.
-    #[error(transparent)]
-    Process(#[from] process::Error),
+    Service(service::Error),
     /// A file of the node's could not be written.
     #[error("the node's file {} cannot be written", path.display())]
     File {
@@ -78,6 +64,12 @@ pub enum Error {
         /// Its output.
         said: String,
     },
+}
+
+impl<E: Into<service::Error>> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self::Service(error.into())
+    }
 }
 
 /// What a node is called and where it belongs.
@@ -116,8 +108,7 @@ impl Default for Options {
 /// One node. It keeps its address and data over [`Cassandra::stop`], [`Cassandra::kill`] and [`Cassandra::start`].
 #[derive(Debug)]
 pub struct Cassandra {
-    process: Option<Process>,
-    name: String,
+    service: Service,
     folder: PathBuf,
     jars: PathBuf,
     java: PathBuf,
@@ -130,13 +121,14 @@ pub struct Cassandra {
 impl Cassandra {
     /// Starts a node and waits until it answers CQL (5 to 15 s).
     pub async fn launch(run: Arc<Run>, options: &Options) -> Result<Self, Error> {
-        let jars = provision::ensure(&[Part::Cassandra41]).await?.path(Part::Cassandra41)?.to_owned();
+        let jars = service::program(Part::Cassandra41).await?;
         let java = provision::java("Cassandra 4.1")?;
         let address = Address::take(&[CQL_PORT, STORAGE_PORT])?;
         let name = format!("cassandra-{}", address.ip());
         let folder = run.folder(&name)?;
         let jmx = Port::take()?;
-        let mut node = Self { process: None, name, folder, jars, java, heap: options.heap, jmx, address, run };
+        let service = Service::new(run.clone(), &name);
+        let mut node = Self { service, folder, jars, java, heap: options.heap, jmx, address, run };
         node.write_files(options)?;
         node.start().await?;
         Ok(node)
@@ -174,12 +166,12 @@ impl Cassandra {
 
     /// The node's log.
     pub fn log(&self) -> PathBuf {
-        self.run.path().join(format!("{}.log", self.name))
+        self.run.path().join(format!("{}.log", self.service.name()))
     }
 
     /// The process id, while it runs.
     pub fn id(&self) -> Option<u32> {
-        self.process.as_ref().map(Process::id)
+        self.service.id()
     }
 
     /// Runs nodetool (about a second each) and returns what it prints.
@@ -196,9 +188,6 @@ impl Cassandra {
 
     /// Starts it (again) and waits until it answers CQL.
     pub async fn start(&mut self) -> Result<(), Error> {
-        if self.process.is_some() {
-            return Ok(());
-        }
         let folder = self.folder.display();
         let mut command = Command::new(&self.java);
         command.args([format!("-Xms{}m", self.heap / 2), format!("-Xmx{}m", self.heap)]);
@@ -217,23 +206,19 @@ impl Cassandra {
         command.args(["-Dcassandra.shutdown_announce_in_ms=200"]);
         command.arg("-cp").arg(format!("{folder}/conf:{}/*", self.jars.display()));
         command.arg("org.apache.cassandra.service.CassandraDaemon");
-        let mut process = self.run.spawn(&self.name, command)?;
         let cql = self.cql();
-        process.until("answering CQL", PATIENCE, async || TcpStream::connect(cql).await.is_ok()).await?;
-        self.process = Some(process);
-        Ok(())
+        let answers = async || service::accepts(cql).await;
+        Ok(self.service.start(command, "answering CQL", PATIENCE, answers).await?)
     }
 
     /// SIGKILL.
     pub fn kill(&mut self) {
-        self.process = None;
+        self.service.kill();
     }
 
     /// SIGTERM, and waits for the end.
     pub async fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.stop(GRACE).await;
-        }
+        self.service.stop(GRACE).await;
     }
 
     fn write_files(&self, options: &Options) -> Result<(), Error> {

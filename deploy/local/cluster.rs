@@ -14,10 +14,11 @@ use kube::Client;
 use crate::control_plane::{self, ControlPlane};
 use crate::http;
 use crate::kubelet::{self, Images, Isolation, Kubelet, Pace};
-use crate::ports::{self, Port};
-use crate::process::{self, Process};
+use crate::ports::Port;
+use crate::process::Process;
 use crate::provision::{self, Part};
-use crate::run::{self, Run};
+use crate::run::Run;
+use crate::service;
 
 pub use self::servers::Server;
 
@@ -29,27 +30,15 @@ const OPERATOR_NAMESPACE: &str = "cass-operator";
 /// Why there is no cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A program is not there and could not be built.
+    /// It has not what every part needs, or did not start.
     #[error(transparent)]
-    Provision(#[from] provision::Error),
-    /// No Java 17.
-    #[error(transparent)]
-    Java(#[from] provision::ToolchainError),
-    /// No port is free.
-    #[error(transparent)]
-    Port(#[from] ports::Error),
-    /// The run folder cannot be used.
-    #[error(transparent)]
-    Run(#[from] run::Error),
+    Service(service::Error),
     /// etcd or the API server did not start, or refused something.
     #[error(transparent)]
     ControlPlane(#[from] control_plane::Error),
     /// The kubelet did not start.
     #[error(transparent)]
     Kubelet(#[from] kubelet::Error),
-    /// A process did not start or did not become ready.
-    #[error(transparent)]
-    Process(#[from] process::Error),
     /// cass-operator's CustomResourceDefinitions cannot be used.
     #[error(transparent)]
     Definitions(#[from] definitions::Error),
@@ -59,6 +48,12 @@ pub enum Error {
          namespaces (`sysctl kernel.apparmor_restrict_unprivileged_userns=0` on Ubuntu)"
     )]
     NoMountNamespace(String),
+}
+
+impl<E: Into<service::Error>> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self::Service(error.into())
+    }
 }
 
 /// Which cass-operator runs.
@@ -128,6 +123,8 @@ pub struct Cluster {
 impl Cluster {
     /// Starts everything and returns when cass-operator is ready for datacenters.
     pub async fn launch(run: Arc<Run>, options: &Options) -> Result<Self, Error> {
+        // What this machine forbids is said before anything is started.
+        kubelet::check(options.isolation)?;
         let parts = provision::ensure(&options.parts()).await?;
         let launcher = launcher().await?;
         let images = servers::images(options.images.clone(), &options.servers, &parts)?;

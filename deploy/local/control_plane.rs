@@ -17,10 +17,10 @@ use serde_json::json;
 
 use crate::apply::{self, apply_yaml};
 use crate::pki::Pki;
-use crate::ports::{self, Port};
-use crate::process::{self, Process};
+use crate::ports::Port;
 use crate::provision::{self, Part};
 use crate::run::{self, Run};
+use crate::service::{self, Service};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(10);
@@ -30,18 +30,9 @@ const TOKEN_LIFE: i64 = 24 * 3600;
 /// Why there is no control plane, or why it did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A program is not there and could not be built.
+    /// It has not what every part needs, or did not start.
     #[error(transparent)]
-    Provision(#[from] provision::Error),
-    /// No port is free.
-    #[error(transparent)]
-    Port(#[from] ports::Error),
-    /// The run folder cannot be used.
-    #[error(transparent)]
-    Run(#[from] run::Error),
-    /// etcd or the API server did not start or did not become ready.
-    #[error(transparent)]
-    Process(#[from] process::Error),
+    Service(service::Error),
     /// A manifest was not applied.
     #[error(transparent)]
     Apply(#[from] apply::Error),
@@ -71,11 +62,17 @@ pub enum Error {
     },
 }
 
+impl<E: Into<service::Error>> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self::Service(error.into())
+    }
+}
+
 /// etcd and an API server. Both keep their ports and data when they are killed and started again.
 #[derive(Debug)]
 pub struct ControlPlane {
-    api_server: Option<Process>,
-    etcd: Option<Process>,
+    api_server: Service,
+    etcd: Service,
     etcd_program: PathBuf,
     api_server_program: PathBuf,
     etcd_client: Port,
@@ -90,8 +87,8 @@ impl ControlPlane {
     pub async fn launch(run: Arc<Run>) -> Result<Self, Error> {
         let parts = provision::ensure(&[Part::Etcd, Part::ApiServer]).await?;
         let mut control_plane = Self {
-            api_server: None,
-            etcd: None,
+            api_server: Service::new(run.clone(), "kube-apiserver"),
+            etcd: Service::new(run.clone(), "etcd"),
             etcd_program: parts.path(Part::Etcd)?.to_owned(),
             api_server_program: parts.path(Part::ApiServer)?.to_owned(),
             etcd_client: Port::take()?,
@@ -153,9 +150,6 @@ impl ControlPlane {
 
     /// Starts etcd (again) and waits until it accepts connections.
     pub async fn start_etcd(&mut self) -> Result<(), Error> {
-        if self.etcd.is_some() {
-            return Ok(());
-        }
         let (client, peer) = (self.etcd_client.address(), self.etcd_peer.address());
         let mut command = Command::new(&self.etcd_program);
         command.arg("--data-dir").arg(self.etcd_dir());
@@ -167,18 +161,12 @@ impl ControlPlane {
         command.arg(format!("--listen-peer-urls=http://{peer}"));
         command.arg(format!("--initial-advertise-peer-urls=http://{peer}"));
         command.arg(format!("--initial-cluster=etcd=http://{peer}"));
-        let mut process = self.run.spawn("etcd", command)?;
-        let accepts = async || tokio::net::TcpStream::connect(client).await.is_ok();
-        process.until("accepting connections", PATIENCE, accepts).await?;
-        self.etcd = Some(process);
-        Ok(())
+        let accepts = async || service::accepts(client).await;
+        Ok(self.etcd.start(command, "accepting connections", PATIENCE, accepts).await?)
     }
 
     /// Starts the API server (again) and waits until it is ready.
     pub async fn start_api_server(&mut self) -> Result<(), Error> {
-        if self.api_server.is_some() {
-            return Ok(());
-        }
         let file = |name: &str| self.run.path().join(name).display().to_string();
         let mut command = Command::new(&self.api_server_program);
         command.arg(format!("--etcd-servers=http://{}", self.etcd_client.address()));
@@ -200,34 +188,27 @@ impl ControlPlane {
         command.args(["--allow-privileged=true", "--service-cluster-ip-range=10.0.0.0/24"]);
         // Left out: what serves many clients, other servers, or profiling. Nothing here changes an answer.
         command.args(["--endpoint-reconciler-type=none", "--enable-priority-and-fairness=false", "--profiling=false"]);
-        let mut process = self.run.spawn("kube-apiserver", command)?;
         let client = self.client().await?;
         let ready = async || match http::Request::get("/readyz").body(Vec::new()) {
             Ok(request) => client.request_text(request).await.is_ok(),
             Err(_) => false,
         };
-        process.until("ready", PATIENCE, ready).await?;
-        self.api_server = Some(process);
-        Ok(())
+        Ok(self.api_server.start(command, "ready", PATIENCE, ready).await?)
     }
 
     /// SIGKILL for the API server.
     pub fn kill_api_server(&mut self) {
-        self.api_server = None;
+        self.api_server.kill();
     }
 
     /// SIGTERM for the API server, and waits for its end.
     pub async fn stop_api_server(&mut self) {
-        if let Some(mut process) = self.api_server.take() {
-            process.stop(GRACE).await;
-        }
+        self.api_server.stop(GRACE).await;
     }
 
     /// SIGTERM for etcd, and waits for its end: then [`ControlPlane::etcd_dir`] may be copied or put back.
     pub async fn stop_etcd(&mut self) {
-        if let Some(mut process) = self.etcd.take() {
-            process.stop(GRACE).await;
-        }
+        self.etcd.stop(GRACE).await;
     }
 
     /// The folder with all that the API server knows.
@@ -237,7 +218,7 @@ impl ControlPlane {
 
     /// Process ids of etcd and the API server, of those that run.
     pub fn ids(&self) -> Vec<u32> {
-        self.etcd.iter().chain(&self.api_server).map(Process::id).collect()
+        self.etcd.id().into_iter().chain(self.api_server.id()).collect()
     }
 
     fn write_secrets(&self) -> Result<(), Error> {

@@ -25,6 +25,8 @@ pub struct Datacenter {
     pub nodes: u32,
     /// Racks, named r1, r2 and so on; never more than nodes.
     pub racks: u32,
+    /// Whether its cluster has another datacenter, which made the users; see [`crate::ring`].
+    pub joins: bool,
     /// Our sidecar in each pod; [`Sidecar::configure`] comes first.
     pub sidecar: Option<Sidecar>,
 }
@@ -79,6 +81,9 @@ impl Datacenter {
                 },
             },
         });
+        if self.joins {
+            manifest["metadata"]["annotations"] = json!({"cassandra.datastax.com/skip-user-creation": "true"});
+        }
         if let Some(sidecar) = &self.sidecar {
             manifest["spec"]["podTemplateSpec"] = sidecar.pod_template(&self.cluster)?;
             manifest["spec"]["users"] = json!([{"secretName": format!("{}-medusa", self.cluster), "superuser": true}]);
@@ -89,13 +94,9 @@ impl Datacenter {
     /// How far cass-operator is.
     pub async fn progress(&self, client: &Client) -> kube::Result<Progress> {
         let now = api(client).get(&self.name).await?;
-        let conditions = now.data.pointer("/status/conditions").and_then(Value::as_array);
-        let ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
         Ok(Progress {
             joined: now.data.pointer("/status/nodeStatuses").and_then(Value::as_object).map_or(0, serde_json::Map::len),
-            ready: conditions.into_iter().flatten().any(ready)
-                && now.data["status"]["cassandraOperatorProgress"] == "Ready"
-                && now.data["status"]["observedGeneration"].as_i64() == now.metadata.generation,
+            ready: is_ready(&now),
         })
     }
 
@@ -117,6 +118,15 @@ impl Datacenter {
             })
         }))
     }
+}
+
+/// Whether a CassandraDatacenter is ready, and cass-operator has nothing left to do.
+pub fn is_ready(datacenter: &DynamicObject) -> bool {
+    let conditions = datacenter.data.pointer("/status/conditions").and_then(Value::as_array);
+    let ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
+    conditions.into_iter().flatten().any(ready)
+        && datacenter.data["status"]["cassandraOperatorProgress"] == "Ready"
+        && datacenter.data["status"]["observedGeneration"].as_i64() == datacenter.metadata.generation
 }
 
 /// CassandraDatacenters of the namespace `default`.

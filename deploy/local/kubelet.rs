@@ -93,6 +93,11 @@ pub struct Options {
     pub pace: Pace,
 }
 
+/// Whether this machine allows that isolation.
+pub(crate) fn check(isolation: Isolation) -> Result<(), Error> {
+    Ok(network::check(isolation)?)
+}
+
 /// What all rooms of one kubelet share.
 pub(crate) struct Shared {
     client: Client,

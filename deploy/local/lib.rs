@@ -21,12 +21,15 @@ pub mod ports;
 pub mod process;
 pub mod progress;
 pub mod provision;
+pub mod ring;
 pub mod room;
 pub mod run;
 pub mod s3;
+pub mod service;
 pub mod stheno;
 pub mod testing;
 
+mod entry;
 mod pki;
 mod recipes;
 mod remains;

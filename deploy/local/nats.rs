@@ -9,33 +9,15 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::http;
-use crate::ports::{self, Port};
-use crate::process::{self, Process};
-use crate::provision::{self, Part};
-use crate::run::{self, Run};
+use crate::ports::Port;
+use crate::provision::Part;
+use crate::run::Run;
+use crate::service::{self, Service};
+
+pub use crate::service::Error;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(10);
-
-/// Why there is no NATS.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The program is not there and could not be built.
-    #[error(transparent)]
-    Provision(#[from] provision::Error),
-    /// No port is free.
-    #[error(transparent)]
-    Port(#[from] ports::Error),
-    /// The run folder cannot be used.
-    #[error(transparent)]
-    Run(#[from] run::Error),
-    /// The server did not start or did not become ready.
-    #[error(transparent)]
-    Process(#[from] process::Error),
-    /// The server is not running.
-    #[error("{0} is not running: start it first")]
-    Stopped(String),
-}
 
 /// How a server is configured. The default has JetStream on a store folder inside the run folder.
 #[derive(Debug, Clone, Default)]
@@ -51,14 +33,12 @@ pub struct Options {
 /// One nats-server. It keeps its ports and its store over [`Server::kill`] and [`Server::start`].
 #[derive(Debug)]
 pub struct Server {
-    process: Option<Process>,
-    name: String,
+    service: Service,
     program: PathBuf,
     config: PathBuf,
     store: PathBuf,
     client: Port,
     monitor: Port,
-    run: Arc<Run>,
 }
 
 impl Server {
@@ -71,7 +51,7 @@ impl Server {
     }
 
     async fn prepare(run: Arc<Run>, name: &str, options: &Options, cluster: &str) -> Result<Self, Error> {
-        let program = provision::ensure(&[Part::NatsServer]).await?.path(Part::NatsServer)?.to_owned();
+        let program = service::program(Part::NatsServer).await?;
         let (client, monitor) = (Port::take()?, Port::take()?);
         let store = match &options.store_dir {
             Some(folder) => folder.join(name),
@@ -86,7 +66,7 @@ impl Server {
             options.extra,
         );
         let config = run.file(&format!("{name}.conf"), &config)?;
-        Ok(Self { process: None, name: name.to_owned(), program, config, store, client, monitor, run })
+        Ok(Self { service: Service::new(run, name), program, config, store, client, monitor })
     }
 
     /// Where clients connect.
@@ -101,7 +81,7 @@ impl Server {
 
     /// The name in the configuration, by which a cluster calls its leaders.
     pub fn name(&self) -> &str {
-        &self.name
+        self.service.name()
     }
 
     /// The folder that holds JetStream's files: copy it while the server is stopped to put a log back later.
@@ -111,60 +91,47 @@ impl Server {
 
     /// The process id, while it runs.
     pub fn id(&self) -> Option<u32> {
-        self.process.as_ref().map(Process::id)
+        self.service.id()
     }
 
     /// Starts it (again), and waits until it accepts connections. Nothing happens when it runs.
     pub async fn start(&mut self) -> Result<(), Error> {
-        if self.process.is_some() {
-            return Ok(());
-        }
         let mut command = Command::new(&self.program);
         command.arg("--config").arg(&self.config);
-        let mut process = self.run.spawn(&self.name, command)?;
         let address = self.client.address();
-        let accepts = async || tokio::net::TcpStream::connect(address).await.is_ok();
-        process.until("accepting connections", PATIENCE, accepts).await?;
-        self.process = Some(process);
-        Ok(())
+        self.service.start(command, "accepting connections", PATIENCE, async || service::accepts(address).await).await
     }
 
     /// Waits until it is healthy: JetStream recovered, in a cluster in touch with a leader and current.
     pub async fn ready(&mut self) -> Result<(), Error> {
         let address = self.monitor.address();
         let healthy = async || matches!(http::get(address, "/healthz").await, Some((200, _)));
-        self.running()?.until("healthy", PATIENCE, healthy).await?;
+        self.service.running()?.until("healthy", PATIENCE, healthy).await?;
         Ok(())
     }
 
     /// SIGKILL.
     pub fn kill(&mut self) {
-        self.process = None;
+        self.service.kill();
     }
 
     /// SIGTERM, and waits for the end.
     pub async fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.stop(GRACE).await;
-        }
+        self.service.stop(GRACE).await;
     }
 
     /// SIGSTOP: it answers nothing and closes nothing.
     pub fn pause(&mut self) -> Result<(), Error> {
-        Ok(self.running()?.pause()?)
+        Ok(self.service.running()?.pause()?)
     }
 
     /// SIGCONT.
     pub fn resume(&mut self) -> Result<(), Error> {
-        Ok(self.running()?.resume()?)
-    }
-
-    fn running(&mut self) -> Result<&mut Process, Error> {
-        self.process.as_mut().ok_or_else(|| Error::Stopped(self.name.clone()))
+        Ok(self.service.running()?.resume()?)
     }
 
     async fn monitor(&self, path: &str) -> Option<Value> {
-        self.process.as_ref()?;
+        self.service.id()?;
         let asked = http::get(self.monitor.address(), path);
         let (_, body) = tokio::time::timeout(Duration::from_secs(2), asked).await.ok()??;
         serde_json::from_str(&body).ok()
@@ -223,7 +190,7 @@ impl Cluster {
             let mut streams = accounts.flat_map(|account| account["stream_detail"].as_array().into_iter().flatten());
             let found = streams.find(|detail| detail["name"] == stream);
             let leader = found.and_then(|detail| detail["cluster"]["leader"].as_str()).unwrap_or_default();
-            if let Some(index) = self.servers.iter().position(|server| server.name == leader) {
+            if let Some(index) = self.servers.iter().position(|server| server.name() == leader) {
                 return Some(index);
             }
         }

@@ -2,18 +2,32 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 
 /// Below the range from which the kernel takes ports for outgoing connections.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
+const PORTS: RangeInclusive<u16> = 20_000..=31_999;
+/// Names another range, as `FIRST-LAST`.
+const VARIABLE: &str = "STHENO_PORTS";
 
 /// Nothing was free.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Every port of the range is taken.
-    #[error("no free port between {} and {} on 127.0.0.1: stop other grounds or servers", PORTS.start, PORTS.end)]
-    NoPort,
+    #[error(
+        "every port from {first} to {last} of 127.0.0.1 is in use: stop other grounds or servers, or name other ports with \
+         {VARIABLE}=FIRST-LAST"
+    )]
+    NoPort {
+        /// The first port of the range.
+        first: u16,
+        /// And the last.
+        last: u16,
+    },
+    /// What names the range is no range.
+    #[error("{VARIABLE}={0} names no ports: write the first and the last of a range, such as 20000-31999")]
+    Range(String),
     /// Every loopback address is taken, or its ports are.
     #[error("no address of 127.0.0.2 to 127.0.0.254 has its ports {0:?} free: stop other grounds or servers")]
     NoAddress(Vec<u16>),
@@ -29,17 +43,24 @@ pub struct Port {
 impl Port {
     /// Takes a port on which nothing listens now.
     pub fn take() -> Result<Self, Error> {
-        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let span = PORTS.end - PORTS.start;
+        match std::env::var(VARIABLE) {
+            Ok(range) if !range.is_empty() => Self::take_of(parsed(&range).ok_or(Error::Range(range))?),
+            Ok(_) | Err(_) => Self::take_of(PORTS),
+        }
+    }
+
+    fn take_of(ports: RangeInclusive<u16>) -> Result<Self, Error> {
+        let (ip, first, last) = (IpAddr::V4(Ipv4Addr::LOCALHOST), *ports.start(), *ports.end());
+        let span = u64::from(last - first) + 1;
         // Processes begin at different places, so that they rarely meet.
-        let start = u16::try_from(u64::from(std::process::id()) * 97 % u64::from(span)).unwrap_or_default();
+        let start = u64::from(std::process::id()) * 97;
         (0..span)
-            .map(|step| PORTS.start + (start + step) % span)
+            .filter_map(|step| u16::try_from(u64::from(first) + (start + step) % span).ok())
             .find_map(|number| {
                 let hold = hold(&format!("port-{number}")).ok()?;
                 bindable(ip, number).then_some(Self { number, _hold: hold })
             })
-            .ok_or(Error::NoPort)
+            .ok_or(Error::NoPort { first, last })
     }
 
     /// The port's number.
@@ -83,6 +104,12 @@ pub(crate) fn hold(name: &str) -> io::Result<UnixListener> {
     UnixListener::bind_addr(&UnixAddr::from_abstract_name(format!("stheno-local-{name}"))?)
 }
 
+fn parsed(range: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = range.split_once('-')?;
+    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (0 < first && first <= last).then_some(first..=last)
+}
+
 fn bindable(ip: IpAddr, port: u16) -> bool {
     TcpListener::bind((ip, port)).is_ok()
 }
@@ -103,6 +130,21 @@ mod tests {
         let freed = first.ip();
         drop(first);
         assert_eq!(Address::take(&[9042]).unwrap().ip(), freed);
+    }
+
+    #[test]
+    fn ranges_are_read() {
+        assert_eq!(parsed("30000-30001"), Some(30_000..=30_001));
+        assert_eq!(parsed("7 - 7"), Some(7..=7));
+        for wrong in ["", "30000", "9-8", "0-5", "1-70000", "a-b"] {
+            assert_eq!(parsed(wrong), None, "{wrong}");
+        }
+        let busy = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = busy.local_addr().unwrap().port();
+        let said = Port::take_of(port..=port).unwrap_err().to_string();
+        assert!(said.starts_with(&format!("every port from {port} to {port} of 127.0.0.1 is in use: stop")), "{said}");
+        drop(busy);
+        assert_eq!(Port::take_of(port..=port).unwrap().number(), port);
     }
 
     #[test]

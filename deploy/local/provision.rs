@@ -1,7 +1,8 @@
 //! The parts of the ground, built from the ordinary registries when first needed and kept by version in a cache folder.
 //!
 //! Any number of processes may ask at once. Each part has a lock; a build happens in a folder of its own that is renamed
-//! into place when it is complete, so an entry is whole or absent. One build runs at a time, for the machine's sake.
+//! into place when it is complete, with a list of its files (`entry`): an entry that differs from its list is built
+//! again. One build runs at a time, for the machine's sake.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,9 +16,9 @@ use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
 
 use crate::process::{self, Process};
-use crate::progress::Step;
+use crate::progress::{Step, say};
 use crate::recipes::{Recipe, Source};
-use crate::{run, toolchain};
+use crate::{entry, run, toolchain};
 
 pub use crate::recipes::Part;
 pub use crate::toolchain::{Error as ToolchainError, java, java_home};
@@ -135,8 +136,7 @@ async fn one(cache: &Path, recipe: &Recipe) -> Result<PathBuf, Error> {
         Source::Go { .. } | Source::GoScript { .. } | Source::JavaScript { .. } => entry.join(recipe.file),
         Source::Maven { .. } => entry.clone(),
     };
-    let complete = || entry.join(recipe.file).is_file();
-    if complete() {
+    if entry::check(&entry).is_ok() {
         return Ok(answer);
     }
     let jars = match recipe.source {
@@ -146,12 +146,17 @@ async fn one(cache: &Path, recipe: &Recipe) -> Result<PathBuf, Error> {
     let locks = cache.join("locks");
     fs::create_dir_all(&locks).map_err(at(&locks))?;
     let _part = wait_for(&locks.join(recipe.name), &format!("another process is building {}", recipe.name)).await?;
-    if complete() {
-        return Ok(answer);
-    }
+    let Err(flaw) = entry::check(&entry) else { return Ok(answer) };
     let _build = wait_for(&locks.join("build"), &format!("{} waits for another build", recipe.name)).await?;
-    remove_remains(cache, recipe, &entry)?;
+    remove_remains(cache, recipe)?;
+    if entry.exists() {
+        say(&format!("{} in the cache is not whole ({flaw}): it is built again", entry_name(recipe)));
+    }
     let built = build(cache, recipe, jars.as_deref()).await?;
+    // Only now: what runs from there meanwhile may still look into it.
+    if entry.exists() {
+        fs::rename(&entry, built.path().join("old")).map_err(at(&entry))?;
+    }
     fs::rename(built.path().join("out"), &entry).map_err(at(&entry))?;
     Ok(answer)
 }
@@ -189,14 +194,14 @@ async fn wait_for(lock: &Path, why: &str) -> Result<Flock<File>, Error> {
     }
 }
 
-/// What a killed builder left, and an entry that somebody emptied. Nobody else works on this part: we hold its lock.
-fn remove_remains(cache: &Path, recipe: &Recipe, entry: &Path) -> Result<(), Error> {
+/// What a killed builder left. Nobody else works on this part: we hold its lock.
+fn remove_remains(cache: &Path, recipe: &Recipe) -> Result<(), Error> {
     for remains in fs::read_dir(cache).map_err(at(cache))?.flatten() {
         if remains.file_name().to_string_lossy().starts_with(&workplace(recipe)) {
             fs::remove_dir_all(remains.path()).map_err(at(&remains.path()))?;
         }
     }
-    if entry.exists() { fs::remove_dir_all(entry).map_err(at(entry)) } else { Ok(()) }
+    Ok(())
 }
 
 fn workplace(recipe: &Recipe) -> String {
@@ -229,14 +234,10 @@ async fn build(cache: &Path, recipe: &Recipe, jars: Option<&Path>) -> Result<Tem
     if !status.success() {
         return Err(Error::Build { name, version, status, tail: process::tail(&log, TAIL), log });
     }
-    let made = out.join(file);
-    match File::open(&made) {
-        // On the disk before the rename: after a power cut a whole name must not stand for an empty file.
-        Ok(made_file) => made_file.sync_all().map_err(at(&made))?,
-        Err(_) => {
-            return Err(Error::Nothing { name, version, file, log });
-        }
+    if !out.join(file).is_file() {
+        return Err(Error::Nothing { name, version, file, log });
     }
+    entry::seal(&out).map_err(at(&out))?;
     step.done();
     Ok(place)
 }

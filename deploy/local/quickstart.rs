@@ -90,6 +90,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         server: Server::Cassandra41,
         nodes: options.nodes,
         racks: RACKS,
+        joins: false,
         sidecar: Some(show.places.sidecar.clone()),
     };
     let told = async {

@@ -6,36 +6,19 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use crate::ports::Port;
+use crate::provision::Part;
+use crate::run::Run;
+use crate::service::{self, Service};
 
-use crate::ports::{self, Port};
-use crate::process::{self, Process};
-use crate::provision::{self, Part};
-use crate::run::{self, Run};
+pub use crate::service::Error;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Why there is no S3 server.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The program is not there and could not be built.
-    #[error(transparent)]
-    Provision(#[from] provision::Error),
-    /// No port is free.
-    #[error(transparent)]
-    Port(#[from] ports::Error),
-    /// The run folder cannot be used.
-    #[error(transparent)]
-    Run(#[from] run::Error),
-    /// The server did not start.
-    #[error(transparent)]
-    Process(#[from] process::Error),
-}
 
 /// A running server. It keeps its port and objects over [`S3::kill`] and [`S3::start`].
 #[derive(Debug)]
 pub struct S3 {
-    process: Option<Process>,
+    service: Service,
     program: PathBuf,
     folder: PathBuf,
     metadata: PathBuf,
@@ -53,9 +36,10 @@ impl S3 {
 
     /// Starts a server without buckets.
     pub async fn launch(run: Arc<Run>) -> Result<Self, Error> {
-        let program = provision::ensure(&[Part::S3]).await?.path(Part::S3)?.to_owned();
+        let program = service::program(Part::S3).await?;
         let (folder, metadata) = (run.folder("s3")?, run.folder("metadata-of-s3")?);
-        let mut server = Self { process: None, program, folder, metadata, port: Port::take()?, run };
+        let service = Service::new(run.clone(), "versitygw");
+        let mut server = Self { service, program, folder, metadata, port: Port::take()?, run };
         server.start().await?;
         Ok(server)
     }
@@ -82,23 +66,17 @@ impl S3 {
 
     /// Starts it (again) and waits until it accepts connections.
     pub async fn start(&mut self) -> Result<(), Error> {
-        if self.process.is_some() {
-            return Ok(());
-        }
         let mut command = Command::new(&self.program);
         command.env("ROOT_ACCESS_KEY", Self::ACCESS_KEY).env("ROOT_SECRET_KEY", Self::SECRET_KEY);
         command.args(["--port", &self.port.address().to_string(), "--region", Self::REGION, "posix", "--sidecar"]);
         // Beside the objects, for not every file system has extended attributes.
         command.arg(&self.metadata).arg(&self.folder);
-        let mut process = self.run.spawn("versitygw", command)?;
         let address = self.port.address();
-        process.until("accepting connections", PATIENCE, async || TcpStream::connect(address).await.is_ok()).await?;
-        self.process = Some(process);
-        Ok(())
+        self.service.start(command, "accepting connections", PATIENCE, async || service::accepts(address).await).await
     }
 
     /// SIGKILL.
     pub fn kill(&mut self) {
-        self.process = None;
+        self.service.kill();
     }
 }

@@ -13,10 +13,11 @@ use crate::cluster::Cluster;
 use crate::control_plane;
 use crate::http;
 use crate::kubelet::Images;
-use crate::ports::{self, Port};
-use crate::process::{self, Process};
+use crate::ports::Port;
+use crate::process::Process;
 use crate::provision::{self, Part};
-use crate::run::{self, Run};
+use crate::run::Run;
+use crate::service;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(10);
@@ -27,24 +28,15 @@ const BUCKET: &str = "backups";
 /// Why Stheno does not run on the ground.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// nats-server is not there and could not be built.
+    /// It has not what every part needs, or did not start.
     #[error(transparent)]
-    Provision(#[from] provision::Error),
-    /// No port is free.
-    #[error(transparent)]
-    Port(#[from] ports::Error),
-    /// The run folder cannot be used.
-    #[error(transparent)]
-    Run(#[from] run::Error),
+    Service(service::Error),
     /// The API server cannot be reached, or gave no token.
     #[error(transparent)]
     ControlPlane(#[from] control_plane::Error),
     /// Definitions, rights or the sidecar's objects were refused.
     #[error(transparent)]
     Apply(#[from] apply::Error),
-    /// The operator did not start or did not become ready.
-    #[error(transparent)]
-    Process(#[from] process::Error),
     /// The program printed no definitions.
     #[error("`{} crds` printed no definitions: is it stheno?", program.display())]
     Definitions {
@@ -57,6 +49,12 @@ pub enum Error {
     /// The file of the pods' template is broken.
     #[error("sidecar/pods.yaml is not a pod template")]
     Template(#[from] serde_yaml_ng::Error),
+}
+
+impl<E: Into<service::Error>> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self::Service(error.into())
+    }
 }
 
 /// A running operator. Dropped: killed.

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 /// The oldest Go that builds every part (the newest of their `go` lines).
 const GO: (u32, u32) = (1, 26);
+/// The oldest Maven that runs the plugin which copies jars (maven-dependency-plugin 3.6.1, its system requirements).
+const MAVEN: [u32; 3] = [3, 2, 5];
 /// The only Java that Cassandra 4.1 and 5.0 both run on with the flags that we give.
 const JAVA: u32 = 17;
 
@@ -24,12 +26,14 @@ pub enum Error {
     },
     /// No Java 17.
     #[error(
-        "JDK 17 is needed to run {needed_for}, and neither JAVA_HOME nor PATH nor the usual folder /usr/lib/jvm has one: \
-         install it and run this again"
+        "JDK 17 is needed to run {needed_for}, and {found}: install it where JAVA_HOME or PATH says, or in /usr/lib/jvm, and \
+         run this again"
     )]
     Java {
         /// What was to run.
         needed_for: String,
+        /// What is there instead.
+        found: String,
     },
     /// A Java 17 that cannot compile.
     #[error("a JDK 17 is needed to build {needed_for}, and {} belongs to a runtime without `javac`: install the JDK and run this again", java.display())]
@@ -39,14 +43,16 @@ pub enum Error {
         /// The Java that was found.
         java: PathBuf,
     },
-    /// No Maven.
-    #[error("Maven is needed to fetch {needed_for}, and no `mvn` on PATH works: install it and run this again")]
+    /// No Maven, or one that cannot run what fetches the jars.
+    #[error(
+        "Maven 3.2.5 or newer is needed to fetch {needed_for}, and {found}: install it, put its `mvn` on PATH, and run this \
+         again"
+    )]
     Maven {
         /// What was to be fetched.
         needed_for: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
+        /// What is there instead.
+        found: String,
     },
 }
 
@@ -106,8 +112,21 @@ pub fn java_home(needed_for: &str) -> Result<PathBuf, Error> {
 }
 
 fn java_17_of(candidates: impl IntoIterator<Item = PathBuf>, needed_for: &str) -> Result<PathBuf, Error> {
-    let found = candidates.into_iter().find(|java| java_version(java) == Some(JAVA));
-    found.ok_or_else(|| Error::Java { needed_for: needed_for.to_owned() })
+    let mut others = Vec::new();
+    for java in candidates {
+        match java_version(&java) {
+            Some(JAVA) => return Ok(java),
+            Some(version) => others.push(format!("{version} ({})", java.display())),
+            None => {}
+        }
+    }
+    others.sort();
+    others.dedup();
+    let found = match others.as_slice() {
+        [] => "neither JAVA_HOME nor PATH nor the usual folder /usr/lib/jvm has a Java".to_owned(),
+        others => format!("the only Java here is {}", others.join(" and ")),
+    };
+    Err(Error::Java { needed_for: needed_for.to_owned(), found })
 }
 
 fn java_version(java: &Path) -> Option<u32> {
@@ -126,15 +145,29 @@ pub(crate) fn maven(folder: &Path, needed_for: &str) -> Result<Command, Error> {
     if let Some(home) = java.parent().and_then(Path::parent) {
         command.env("JAVA_HOME", home);
     }
-    let mut version = Command::new("mvn");
-    version.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    match version.status() {
-        Ok(status) if status.success() => Ok(command),
-        Ok(status) => {
-            Err(Error::Maven { needed_for: needed_for.to_owned(), source: io::Error::other(format!("mvn: {status}")) })
+    let fault = |found: String| Error::Maven { needed_for: needed_for.to_owned(), found };
+    let output = Command::new("mvn").arg("--version").stdin(Stdio::null()).output();
+    let output = output.map_err(|error| {
+        fault(match error.kind() == io::ErrorKind::NotFound {
+            true => "no `mvn` is on PATH".to_owned(),
+            false => format!("the `mvn` on PATH does not start ({error})"),
+        })
+    })?;
+    let said = String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
+    match maven_version(&said) {
+        Some(version) if output.status.success() && version >= MAVEN => Ok(command),
+        Some(version) if output.status.success() => {
+            Err(fault(format!("the one on PATH is {}", version.map(|number| number.to_string()).join("."))))
         }
-        Err(source) => Err(Error::Maven { needed_for: needed_for.to_owned(), source }),
+        _ => Err(fault(format!("the one on PATH says `{}`", said.trim().lines().next().unwrap_or_default()))),
     }
+}
+
+/// Of `Apache Maven 3.8.7 (...)`, which may be in bold type.
+fn maven_version(said: &str) -> Option<[u32; 3]> {
+    let mut numbers = said.split("Apache Maven ").nth(1)?.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.next()?.parse().ok();
+    Some([next()?, next()?, next().unwrap_or(0)])
 }
 
 /// The first executable file of that name on PATH.
@@ -161,6 +194,14 @@ mod tests {
     }
 
     #[test]
+    fn maven_versions_are_read() {
+        assert_eq!(maven_version("\u{1b}[1mApache Maven 3.8.7\u{1b}[m\nMaven home: /usr"), Some([3, 8, 7]));
+        assert_eq!(maven_version("Apache Maven 4.0.0-rc-3 (x)"), Some([4, 0, 0]));
+        assert_eq!(maven_version("Apache Maven 2.2 (x)"), Some([2, 2, 0]));
+        assert_eq!(maven_version("mvn: JAVA_HOME is not defined"), None);
+    }
+
+    #[test]
     fn only_java_17_will_do() {
         let folder = tempfile::tempdir().unwrap();
         let other = folder.path().join("java");
@@ -169,7 +210,14 @@ mod tests {
         assert_eq!(java_version(&other), Some(21));
         let missing = folder.path().join("no-java");
         let refused = java_17_of([missing, other.clone()], "Cassandra 4.1").unwrap_err().to_string();
-        assert!(refused.starts_with("JDK 17 is needed to run Cassandra 4.1"), "{refused}");
+        let found =
+            format!("JDK 17 is needed to run Cassandra 4.1, and the only Java here is 21 ({}):", other.display());
+        assert!(refused.starts_with(&found), "{refused}");
+        let refused = java_17_of([folder.path().join("none")], "it").unwrap_err().to_string();
+        assert!(
+            refused.contains("neither JAVA_HOME nor PATH nor the usual folder /usr/lib/jvm has a Java"),
+            "{refused}"
+        );
         let real = java("this test").unwrap();
         assert_eq!(java_17_of([other, real.clone()], "this test").unwrap(), real);
     }

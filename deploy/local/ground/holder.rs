@@ -46,10 +46,11 @@ impl Holder {
             {
                 self.child = None;
                 let said = tail(&self.log, 20);
-                anyhow::bail!(
-                    "the ground ended while it was made ({status}):\n{}",
-                    said.trim_start_matches("stheno-local: ")
-                );
+                // A refusal is one sentence, and needs no introduction.
+                match said.lines().last().and_then(|last| last.strip_prefix("stheno-local: ")) {
+                    Some(refusal) => anyhow::bail!("{refusal}"),
+                    None => anyhow::bail!("the ground ended while it was made ({status}):\n{said}"),
+                }
             }
             sleep(LOOK).await;
         }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::api::ListParams;
 use stheno_local::apply::apply_yaml;
 use stheno_local::control_plane::client;
 use stheno_local::datacenter::Datacenter;
@@ -11,6 +10,7 @@ use stheno_local::grounds::{self, Ground};
 use stheno_local::process::tail;
 use stheno_local::progress::{Step, seconds};
 use stheno_local::provision::{self, Part};
+use stheno_local::ring::Ring;
 use stheno_local::room;
 use tokio::time::{Instant, sleep};
 
@@ -55,6 +55,7 @@ pub(crate) async fn up(mut options: Options) -> anyhow::Result<()> {
             server: options.hold.server,
             nodes: options.nodes,
             racks: options.racks,
+            joins: false,
             sidecar: ground.stheno.as_ref().map(|stheno| stheno.sidecar.clone()),
         };
         datacenter(&ground, &client, &wanted).await?;
@@ -77,7 +78,7 @@ pub(crate) struct AddOptions {
     /// Its racks
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
     racks: u32,
-    /// The Cassandra cluster, a new one
+    /// The Cassandra cluster: a new one, or one that gets another datacenter
     #[arg(long)]
     cluster: String,
     /// The datacenter's name, which no other has
@@ -91,13 +92,7 @@ pub(crate) async fn add(options: AddOptions) -> anyhow::Result<()> {
     let client = client(&ground.kubeconfig).await?;
     let there = stheno_local::datacenter::api(&client).get_opt(&options.datacenter).await?;
     anyhow::ensure!(there.is_none(), "there is a datacenter {} already: choose another name", options.datacenter);
-    let all = stheno_local::datacenter::api(&client).list(&ListParams::default()).await?;
-    anyhow::ensure!(
-        all.items.iter().all(|there| there.data["spec"]["clusterName"] != options.cluster.as_str()),
-        "there is a cluster {} already, and a second datacenter is not supported: its superuser could not be written until \
-         system_auth has replicas there. Name another --cluster",
-        options.cluster
-    );
+    let ring = Ring::of(&client, &options.cluster).await?;
     if let Some(stheno) = &ground.stheno {
         stheno.sidecar.configure(&client, &options.cluster).await?;
     }
@@ -107,9 +102,22 @@ pub(crate) async fn add(options: AddOptions) -> anyhow::Result<()> {
         server: ground.server,
         nodes: options.nodes,
         racks: options.racks,
+        joins: ring.is_some(),
         sidecar: ground.stheno.as_ref().map(|stheno| stheno.sidecar.clone()),
     };
-    datacenter(&ground, &client, &wanted).await
+    let Some(ring) = ring else { return datacenter(&ground, &client, &wanted).await };
+    ring.prepare(&client).await?;
+    datacenter(&ground, &client, &wanted).await?;
+    let step = Step::begin(format!("{}: replicas of roles", wanted.name), "usually 15 seconds");
+    ring.admit(&client, &wanted).await?;
+    step.done();
+    println!(
+        "\n{name} holds none of your keyspaces yet: ALTER KEYSPACE ... WITH replication = {{..., '{name}': {}}},\n\
+         then a CassandraTask with the command rebuild (`rebuild-{name}` was one).",
+        wanted.nodes.min(3),
+        name = wanted.name
+    );
+    Ok(())
 }
 
 /// Starts a ground with room for that many nodes.

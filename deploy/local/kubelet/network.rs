@@ -38,10 +38,13 @@ pub enum Isolation {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Namespaces were asked for, and the system refuses them.
-    #[error("network namespaces cannot be made here: {0}")]
+    #[error(
+        "network namespaces were asked for and cannot be made here ({0}): run as root where a process may make them, or \
+         choose `--isolation loopback`"
+    )]
     NotAllowed(String),
     /// A tool of the system failed or is missing.
-    #[error("`{command}` failed: {said} (iproute2 and util-linux are needed; or choose loopback addresses)")]
+    #[error("`{command}` failed: {said}; install iproute2 and util-linux, or choose `--isolation loopback`")]
     Tool {
         /// The command line.
         command: String,
@@ -49,7 +52,9 @@ pub enum Error {
         said: String,
     },
     /// Every subnet is in use.
-    #[error("all subnets 10.213.0.0/24 to 10.213.255.0/24 are in use: end other grounds, or choose loopback addresses")]
+    #[error(
+        "all subnets 10.213.0.0/24 to 10.213.255.0/24 are in use: end other grounds, or choose `--isolation loopback`"
+    )]
     NoSubnet,
     /// No pod address is left.
     #[error("no pod address is free")]
@@ -73,12 +78,21 @@ pub(crate) enum PodNetwork {
     Loopback(Address),
 }
 
+/// Whether there can be such a network here.
+pub(super) fn check(isolation: Isolation) -> Result<(), Error> {
+    match isolation {
+        Isolation::Best | Isolation::Loopback => Ok(()),
+        Isolation::Namespaces => allowed().map_err(Error::NotAllowed),
+    }
+}
+
 impl Network {
     pub(crate) fn set_up(isolation: Isolation) -> Result<Self, Error> {
-        match (isolation, allowed()) {
-            (Isolation::Loopback, _) | (Isolation::Best, Err(_)) => Ok(Self::Loopback),
-            (Isolation::Namespaces, Err(why)) => Err(Error::NotAllowed(why)),
-            (Isolation::Best | Isolation::Namespaces, Ok(())) => Self::bridge(),
+        check(isolation)?;
+        match isolation {
+            Isolation::Loopback => Ok(Self::Loopback),
+            Isolation::Best if allowed().is_err() => Ok(Self::Loopback),
+            Isolation::Best | Isolation::Namespaces => Self::bridge(),
         }
     }
 
@@ -191,7 +205,11 @@ pub(crate) fn sweep() {
 
 /// Whether this process may make mount, host name and network namespaces.
 fn allowed() -> Result<(), String> {
-    tool("unshare", &["--net", "--mount", "--uts", "true"]).map(|_| ()).map_err(|error| error.to_string())
+    let refusal = |error| match error {
+        Error::Tool { said, .. } => said,
+        other => other.to_string(),
+    };
+    tool("unshare", &["--net", "--mount", "--uts", "true"]).map(|_| ()).map_err(refusal)
 }
 
 fn tool(program: &str, arguments: &[&str]) -> Result<String, Error> {

@@ -88,6 +88,57 @@ fn two_grounds_side_by_side() {
     assert_eq!(running(&temporary), 0);
 }
 
+/// What this machine does not have or allow is one sentence, and says the way out.
+#[test]
+fn what_the_machine_refuses_is_said_in_one_sentence() {
+    let temporary = tempfile::tempdir().unwrap();
+    let ours = |wrapper: &[&str], variables: &[(&str, &str)], arguments: &[&str]| {
+        let program = env!("CARGO_BIN_EXE_stheno-local");
+        let line = [wrapper, &[program, "up", "--nodes", "0", "--hurried"], arguments].concat();
+        let mut command = Command::new(line[0]);
+        command.args(&line[1..]).env("TMPDIR", temporary.path()).env_remove("KUBECONFIG").stdin(Stdio::null());
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        let said = text(&output.stderr);
+        // Before it there may be a step that was begun.
+        let (begun, refusal): (Vec<&str>, Vec<&str>) = said.lines().partition(|line| line.ends_with(") ..."));
+        assert!(begun.len() <= 1 && refusal.len() == 1, "{said}");
+        refusal[0].to_owned()
+    };
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = busy.local_addr().unwrap().port();
+    let said = ours(&[], &[("STHENO_PORTS", &format!("{port}-{port}"))], &[]);
+    assert!(said.contains(&format!("every port from {port} to {port} of 127.0.0.1 is in use")), "{said}");
+    assert!(said.contains("stop other grounds") && said.contains("STHENO_PORTS=FIRST-LAST"), "{said}");
+    let said = ours(&[], &[("STHENO_PORTS", "many")], &[]);
+    assert!(said.contains("STHENO_PORTS=many names no ports: write"), "{said}");
+
+    // Without the rights of root, which a user who runs the tests does not have anyway.
+    let root = nix::unistd::getuid().is_root();
+    let mut powerless = vec!["setpriv", "--no-new-privs"];
+    if root {
+        powerless.extend(["--bounding-set", "-all", "--inh-caps", "-all"]);
+    }
+    let said = ours(&powerless, &[], &["--isolation", "namespaces"]);
+    assert!(said.contains("network namespaces were asked for and cannot be made here (unshare"), "{said}");
+    assert!(said.contains("run as root") && said.contains("`--isolation loopback`"), "{said}");
+    // And where nobody may make a namespace for users.
+    let none = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set -all --inh-caps -all \"$@\"";
+    let said =
+        ours(&["unshare", "--user", "--map-root-user", "sh", "-c", none, "sh"], &[], &["--isolation", "loopback"]);
+    assert!(
+        said.contains("cass-operator needs a mount namespace of its own") && said.contains("run as root"),
+        "{said}"
+    );
+
+    let small = format!("mount -t tmpfs -o size=64m tmpfs '{}' && exec \"$@\"", temporary.path().display());
+    let wrapper: &[&str] =
+        if root { &["unshare", "--mount"] } else { &["unshare", "--user", "--map-root-user", "--mount"] };
+    let said = ours(&[wrapper, &["sh", "-c", &small, "sh"]].concat(), &[], &[]);
+    assert!(said.contains("MiB of disk are needed at") && said.contains("set TMPDIR to another place"), "{said}");
+    assert_eq!(running(&temporary), 0);
+}
+
 #[test]
 fn an_interrupted_or_killed_ground_leaves_nothing() {
     let temporary = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -30,10 +30,14 @@ fn half_built(cache: &TempDir) -> Vec<String> {
 
 /// A folder with a `go` of our own to put on PATH.
 fn false_go(script: &str) -> TempDir {
+    false_tool("go", script)
+}
+
+fn false_tool(name: &str, script: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let go = folder.path().join("go");
-    fs::write(&go, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&go, fs::Permissions::from_mode(0o755)).unwrap();
+    let tool = folder.path().join(name);
+    fs::write(&tool, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
     folder
 }
 
@@ -67,6 +71,36 @@ fn two_processes_build_once_and_both_get_it() {
     // The third finds it, and has nothing to say.
     let third = provision(&cache, "nats-server").output().unwrap();
     assert!(third.status.success() && third.stderr.is_empty(), "{}", said(&third));
+}
+
+/// What is in the cache is looked at before it is believed: an entry that an interrupted copy, a full disk or a hand has
+/// left half is said to be so, and built again.
+#[test]
+fn a_half_built_entry_is_noticed_and_built_again() {
+    let cache = tempfile::tempdir().unwrap();
+    let built = provision(&cache, "nats-server").output().unwrap();
+    assert!(built.status.success(), "{}", said(&built));
+    let program = PathBuf::from(String::from_utf8(built.stdout).unwrap().trim());
+    let whole = fs::metadata(&program).unwrap().len();
+    let entry = program.parent().unwrap();
+    let cut = || fs::File::options().write(true).open(&program).unwrap().set_len(whole / 2).unwrap();
+    // An entry of a version that did not say when it was whole is not believed either.
+    let unsaid = || fs::remove_file(entry.join(".whole")).unwrap();
+    let broken: [(&str, &dyn Fn()); 2] = [("is shorter than it was built", &cut), ("does not say", &unsaid)];
+    for (why, damage) in broken {
+        damage();
+        let again = provision(&cache, "nats-server").output().unwrap();
+        let sentence = said(&again).lines().next().unwrap_or_default().to_owned();
+        assert!(
+            sentence.contains("nats-server-2.15.1 in the cache is not whole") && sentence.contains(why),
+            "{sentence}"
+        );
+        assert!(said(&again).contains("building nats-server 2.15.1: done"), "{}", said(&again));
+        assert_eq!(fs::metadata(&program).unwrap().len(), whole);
+        let version = Command::new(&program).arg("--version").output().unwrap();
+        assert!(String::from_utf8_lossy(&version.stdout).starts_with("nats-server: v"));
+    }
+    assert!(half_built(&cache).is_empty());
 }
 
 #[test]
@@ -123,7 +157,15 @@ fn a_missing_tool_is_one_sentence() {
     let java = stheno_local::provision::java("this test").unwrap();
     std::os::unix::fs::symlink(java, nothing.path().join("java")).unwrap();
     let sentence = refused("cassandra", nothing.path());
-    assert!(sentence.contains("Maven is needed to fetch cassandra"), "{sentence}");
+    assert!(
+        sentence.contains("Maven 3.2.5 or newer is needed to fetch cassandra, and no `mvn` is on PATH"),
+        "{sentence}"
+    );
+
+    let old = false_tool("mvn", "printf '\\033[1mApache Maven 3.0.5 (r01de14724cdef164)\\033[m\\n'");
+    let path = format!("{}:/usr/bin:/bin", old.path().display());
+    let sentence = refused("cassandra", Path::new(&path));
+    assert!(sentence.contains("Maven 3.2.5 or newer") && sentence.contains("is 3.0.5"), "{sentence}");
 }
 
 #[test]

@@ -86,6 +86,8 @@ public final class Agent {
                 return done(invoke("forceKeyspaceFlush", new Object[] {asked.get("keyspace"), new String[0]}, String.class, String[].class));
             case "cleanup":
                 return done(invoke("forceKeyspaceCleanup", new Object[] {asked.get("keyspace"), new String[0]}, String.class, String[].class));
+            case "rebuild":
+                return done(invoke("rebuild", new Object[] {asked.get("source")}, String.class));
             case "full-query-log":
                 return ((CompositeData) get("FullQueryLoggerOptions")).get("log_dir") != null && Internals.fullQueryLogEnabled();
             case "schema-versions":

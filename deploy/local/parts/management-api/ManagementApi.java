@@ -23,7 +23,7 @@ import java.util.concurrent.Executors;
 public final class ManagementApi {
     private static final ObjectMapper JSON = new ObjectMapper();
     /** Only what is served here: cass-operator asks for more where a feature promises it. */
-    private static final List<String> FEATURES = List.of("async_flush_task", "async_sstable_tasks", "full_query_logging");
+    private static final List<String> FEATURES = List.of("async_flush_task", "async_sstable_tasks", "full_query_logging", "rebuild");
 
     private final CassandraProcess cassandra = new CassandraProcess();
     private final Map<String, Map<String, Object>> jobs = new ConcurrentHashMap<>();
@@ -146,6 +146,7 @@ public final class ManagementApi {
                 return Answer.OK;
             case "POST ops/tables/flush":
             case "POST ops/keyspace/cleanup":
+            case "POST ops/node/rebuild":
                 return job(call, JSON.readTree(call.body.isEmpty() ? "{}" : call.body));
             case "GET ops/executor/job":
                 Map<String, Object> job = jobs.get(call.one("job_id", ""));
@@ -168,8 +169,9 @@ public final class ManagementApi {
     private Answer job(Call call, JsonNode asked) throws Exception {
         String kind = call.path.substring(call.path.lastIndexOf('/') + 1);
         String keyspace = asked.path("keyspace_name").asText("");
+        String source = call.one("src_dc", "");
         if (call.path.startsWith("/api/v0/")) {
-            cassandra.ask(kind, "keyspace", keyspace);
+            cassandra.ask(kind, "keyspace", keyspace, "source", source);
             return Answer.OK;
         }
         String id = UUID.randomUUID().toString();
@@ -178,7 +180,7 @@ public final class ManagementApi {
         jobs.put(id, job);
         new Thread(() -> {
             try {
-                cassandra.ask(kind, "keyspace", keyspace);
+                cassandra.ask(kind, "keyspace", keyspace, "source", source);
                 job.put("status", "COMPLETED");
             } catch (Exception error) {
                 job.put("error", String.valueOf(error.getMessage()));

@@ -4,10 +4,12 @@
 //! an image would bring is looked up in [`Images`]. As root, pods have network namespaces and containers private roots
 //! ([`Isolation::Namespaces`]); otherwise a loopback address each, and their paths are replaced in what they are told.
 
+mod attach;
 mod container;
 mod environment;
 mod exec;
 mod files;
+mod forward;
 mod images;
 mod logs;
 mod names;
@@ -18,6 +20,8 @@ mod pod;
 mod probe;
 mod root;
 mod server;
+mod socket;
+mod spdy;
 mod status;
 mod storage;
 mod volumes;

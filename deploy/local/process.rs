@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
@@ -92,13 +92,42 @@ pub struct Process {
     child: Child,
 }
 
+/// The ends of a process's streams that its starter holds.
+#[derive(Debug)]
+pub(crate) struct Pipes {
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Option<ChildStdout>,
+    pub(crate) stderr: Option<ChildStderr>,
+}
+
 impl Process {
     /// Starts `command` with both outputs appended to `log` and nothing to read.
     pub fn spawn(name: &str, mut command: Command, log: &Path) -> Result<Self, Error> {
         let log_error = |source| Error::Log { name: name.to_owned(), path: log.to_owned(), source };
         let out = fs::OpenOptions::new().create(true).append(true).open(log).map_err(log_error)?;
         let err = out.try_clone().map_err(log_error)?;
-        command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        Self::start(name, command, log)
+    }
+
+    /// Starts `command` with pipes for its outputs, and for its input when it is to have one: whoever takes them writes
+    /// `log`.
+    pub(crate) fn spawn_piped(
+        name: &str,
+        mut command: Command,
+        log: &Path,
+        listens: bool,
+    ) -> Result<(Self, Pipes), Error> {
+        let stdin = if listens { Stdio::piped() } else { Stdio::null() };
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Self::start(name, command, log)?;
+        let child = &mut process.child;
+        let pipes = Pipes { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() };
+        Ok((process, pipes))
+    }
+
+    fn start(name: &str, mut command: Command, log: &Path) -> Result<Self, Error> {
+        command.process_group(0);
         die_with_parent(&mut command);
         let program = PathBuf::from(command.get_program());
         let child = spawn_from_lasting_thread(command).map_err(|source| Error::Spawn {

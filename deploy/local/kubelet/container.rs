@@ -12,11 +12,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::environment::{self, Facts, Variables};
 use super::files::Missing;
+use super::logs::Output;
 use super::place::{Mounts, Place};
 use super::pod::{self, stopped};
 use super::status::Status;
 use super::{Pace, Shared, lock, network, probe, root};
-use crate::process::Process;
+use crate::process::{Pipes, Process};
 
 const BACK_OFF: Duration = Duration::from_secs(10);
 const HURRIED_BACK_OFF: Duration = Duration::from_secs(1);
@@ -26,6 +27,8 @@ const LONG_RUN: Duration = Duration::from_secs(600);
 const RETRY: Duration = Duration::from_secs(2);
 /// A state is shown at least this long before the next one covers it.
 const SHOWN: Duration = Duration::from_millis(200);
+/// How long what an ended container said is waited for.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What the containers of one pod share.
@@ -43,8 +46,19 @@ pub(crate) struct Running {
     pub(crate) log: PathBuf,
     uid: String,
     variables: Variables,
+    /// What it says.
+    pub(crate) output: Output,
+    /// How it is told something, when its spec says that it listens.
+    pub(crate) stdin: Option<Stdin>,
     /// Without namespaces: the mounts of the whole pod and its address, by which words are replaced.
     localizing: Option<(Mounts, String)>,
+}
+
+/// The input of a container.
+pub(crate) struct Stdin {
+    pub(crate) pipe: tokio::sync::Mutex<Option<tokio::process::ChildStdin>>,
+    /// Whether it ends with the first who was attached to it.
+    pub(crate) once: bool,
 }
 
 impl Running {
@@ -69,6 +83,15 @@ impl Running {
     }
 }
 
+/// The task that writes a container's log; it ends with this value.
+struct Collecting(tokio::task::JoinHandle<()>);
+
+impl Drop for Collecting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// How a container came to its end.
 pub(crate) enum End {
     /// By itself, and need not run again; whether it succeeded.
@@ -88,8 +111,8 @@ impl Runner<'_> {
                 launched = self.launch(container, restarts) => launched,
                 () = stopped(&mut updates) => return End::Stopped,
             };
-            let (mut process, running) = match launched {
-                Ok((process, running)) => (process, self.now_running(container, running)),
+            let (mut process, running, pipes) = match launched {
+                Ok((process, running, pipes)) => (process, self.now_running(container, running), pipes),
                 Err(missing) => {
                     self.status.waiting(&container.name, "CreateContainerConfigError", Some(missing.to_string()));
                     tokio::select! {
@@ -97,6 +120,11 @@ impl Runner<'_> {
                         () = stopped(&mut updates) => return End::Stopped,
                     }
                 }
+            };
+            let mut collecting = {
+                let (shared, running) = (self.shared.clone(), running.clone());
+                let collect = async move { running.output.collect(&shared.log_times, &running.log, pipes).await };
+                Collecting(tokio::task::spawn_local(collect))
             };
             // A hurried cass-operator calls a container that runs for a second: its server must answer by then.
             tokio::select! {
@@ -110,7 +138,6 @@ impl Runner<'_> {
             let mut stopping = false;
             let exit = tokio::select! {
                 exit = process.wait() => exit,
-                () = self.shared.log_times.follow(&running.log) => ExitStatus::default(),
                 failed = probe::watch(self, container, &running), if !init => {
                     message = Some(failed);
                     self.end(container, &mut process, &running, init, grace_of(self.pod)).await
@@ -123,7 +150,9 @@ impl Runner<'_> {
             };
             // What it left running in its group ends with it.
             process.kill();
-            self.shared.log_times.look(&running.log);
+            // Except for what made itself a session of its own, and may speak on.
+            let _ = timeout(LAST_WORDS, &mut collecting.0).await;
+            running.output.over();
             lock(&self.shared.running).remove(&(self.place.uid.clone(), container.name.clone()));
             self.status.ended(&container.name, began, exit, init, message);
             if stopping {
@@ -187,7 +216,7 @@ impl Runner<'_> {
         running
     }
 
-    async fn launch(&self, container: &Container, restarts: i32) -> Result<(Process, Running), Missing> {
+    async fn launch(&self, container: &Container, restarts: i32) -> Result<(Process, Running, Pipes), Missing> {
         let mounts = Mounts::of(container, self.volumes).map_err(Missing)?;
         let variables = self.variables(container, &mounts).await?;
         let line = self.shared.images.command_line(container).ok_or_else(|| {
@@ -216,12 +245,15 @@ impl Runner<'_> {
         command.env_clear().envs(&variables);
         network::mark(&mut command, self.shared.run.path(), &self.place.uid);
         let log = self.place.logs.join(format!("{}.{restarts}.log", container.name));
-        let process = Process::spawn(&container.name, command, &log);
-        let process = process.map_err(|error| Missing(format!("{:#}", anyhow::Error::from(error))))?;
+        let spawned = Process::spawn_piped(&container.name, command, &log, container.stdin == Some(true));
+        let (process, mut pipes) = spawned.map_err(|error| Missing(format!("{:#}", anyhow::Error::from(error))))?;
         let localizing = (!self.shared.network.is_private()).then(|| (self.all_mounts(&mounts), self.place.ip()));
-        let uid = self.place.uid.clone();
-        let running = Running { id: process.id(), log, uid, variables, localizing };
-        Ok((process, running))
+        let (uid, output) = (self.place.uid.clone(), Output::new());
+        let stdin = pipes.stdin.take().and_then(|pipe| tokio::process::ChildStdin::from_std(pipe).ok());
+        let once = container.stdin_once == Some(true);
+        let stdin = stdin.map(|pipe| Stdin { pipe: tokio::sync::Mutex::new(Some(pipe)), once });
+        let running = Running { id: process.id(), log, uid, variables, output, stdin, localizing };
+        Ok((process, running, pipes))
     }
 
     fn in_private_root(

@@ -1,46 +1,21 @@
 //! `kubectl exec`: a command in a running container, with its streams in the channels of a WebSocket.
-//!
-//! The protocols are Kubernetes' `v5.channel.k8s.io` and `v4.channel.k8s.io`: the first byte of a message says which stream
-//! it belongs to; only v5 can close one.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
 
-use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt as _, StreamExt as _};
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use http::{HeaderValue, Request, StatusCode};
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
-use serde_json::json;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::Role;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::container::Running;
 use super::server::{Answer, query, text};
+use super::socket::{self, CLOSE, FromClient, RESIZE, STDERR, STDIN, STDOUT, ToClient, failure, framed, success};
 use super::{Shared, lock};
 
-const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
-const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-const OUTCOME: u8 = 3;
-const RESIZE: u8 = 4;
-const CLOSE: u8 = 255;
 const PIECE: usize = 32 * 1024;
-/// Messages on their way to the client before the command has to wait.
-const WAITING: usize = 16;
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
 type Reader = Box<dyn AsyncRead + Unpin>;
 type Writer = Box<dyn AsyncWrite + Unpin>;
 
@@ -80,71 +55,17 @@ pub(super) fn answer(shared: &Shared, mut request: Request<Incoming>, uid: Strin
     if wanted.command.is_empty() {
         return text(StatusCode::BAD_REQUEST, "you must specify at least 1 command for the container");
     }
-    let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let offered: Vec<&str> =
-        header(SEC_WEBSOCKET_PROTOCOL).into_iter().flat_map(|all| all.split(',').map(str::trim)).collect();
-    let protocol = PROTOCOLS.into_iter().find(|protocol| offered.contains(protocol));
-    let (Some(protocol), Some(key)) = (protocol, header(SEC_WEBSOCKET_KEY)) else {
-        return text(
-            StatusCode::BAD_REQUEST,
-            "exec needs a WebSocket with v5.channel.k8s.io or v4.channel.k8s.io; SPDY is not supported",
-        );
-    };
-    let accepted = derive_accept_key(key.as_bytes());
-    let mut answer = text(StatusCode::SWITCHING_PROTOCOLS, "");
-    let headers = answer.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
-    if let Ok(accepted) = HeaderValue::from_str(&accepted) {
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accepted);
+    let (answer, upgraded) = socket::accept(&mut request, &socket::CHANNELS);
+    if let Some(upgraded) = upgraded {
+        tokio::task::spawn_local(socket::converse(upgraded, async move |from_client, messages| {
+            // What has been started ends with this future: when the client goes, too.
+            match Streams::start(&running, &wanted) {
+                Ok(streams) => streams.run(from_client, messages).await,
+                Err(error) => Some(failure("InternalError", &format!("{}: {error}", wanted.command.join(" ")), None)),
+            }
+        }));
     }
-    let upgraded = hyper::upgrade::on(&mut request);
-    tokio::task::spawn_local(converse(upgraded, running, wanted));
     answer
-}
-
-async fn converse(upgraded: OnUpgrade, running: Arc<Running>, wanted: Wanted) {
-    let socket: Socket = match upgraded.await {
-        Ok(upgraded) => WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await,
-        Err(error) => {
-            tracing::debug!("a connection for a command did not become a WebSocket: {error}");
-            return;
-        }
-    };
-    let (to_client, from_client) = socket.split();
-    let (messages, outbox) = mpsc::channel(WAITING);
-    let said = async {
-        // What has been started ends with this future: when the client goes, too.
-        let outcome = match Streams::start(&running, &wanted) {
-            Ok(streams) => streams.run(from_client, messages.clone()).await,
-            Err(error) => Some(failure("InternalError", 500, format!("{}: {error}", wanted.command.join(" ")), None)),
-        };
-        if let Some(outcome) = outcome {
-            let _ = messages.send(framed(OUTCOME, outcome.to_string().as_bytes())).await;
-            // Without a code kubectl takes the end for a broken connection.
-            let end = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
-            let _ = messages.send(Message::Close(Some(end))).await;
-        }
-        drop(messages);
-    };
-    tokio::join!(said, deliver(to_client, outbox));
-}
-
-async fn deliver(mut to_client: SplitSink<Socket, Message>, mut outbox: mpsc::Receiver<Message>) {
-    while let Some(message) = outbox.recv().await {
-        if to_client.send(message).await.is_err() {
-            return;
-        }
-    }
-    let _ = to_client.close().await;
-}
-
-fn framed(channel: u8, content: &[u8]) -> Message {
-    let mut message = Vec::with_capacity(content.len() + 1);
-    message.push(channel);
-    message.extend_from_slice(content);
-    Message::Binary(message.into())
 }
 
 /// A started command and the ends of its streams.
@@ -190,11 +111,7 @@ impl Streams {
     }
 
     /// The outcome, or nothing when the client has gone.
-    async fn run(
-        mut self,
-        from_client: SplitStream<Socket>,
-        messages: mpsc::Sender<Message>,
-    ) -> Option<serde_json::Value> {
+    async fn run(mut self, from_client: FromClient, messages: ToClient) -> Option<Value> {
         let outputs = futures::future::join_all(
             self.outputs.drain(..).map(|(channel, reader)| forward(channel, reader, messages.clone())),
         );
@@ -211,7 +128,7 @@ impl Streams {
 }
 
 /// What the command says, to the client.
-async fn forward(channel: u8, mut reader: Reader, messages: mpsc::Sender<Message>) {
+async fn forward(channel: u8, mut reader: Reader, messages: ToClient) {
     let mut piece = vec![0; PIECE];
     // A terminal without users is an error, and an end like the other.
     while let Ok(read) = reader.read(&mut piece).await {
@@ -222,23 +139,8 @@ async fn forward(channel: u8, mut reader: Reader, messages: mpsc::Sender<Message
 }
 
 /// What the client says, to the command; returns when the client goes.
-async fn listen(
-    mut from_client: SplitStream<Socket>,
-    mut stdin: Option<Writer>,
-    terminal: Option<String>,
-    messages: mpsc::Sender<Message>,
-) {
-    while let Some(Ok(message)) = from_client.next().await {
-        let content = match message {
-            Message::Binary(content) => content,
-            Message::Text(content) => content.into(),
-            Message::Ping(content) => {
-                let _ = messages.send(Message::Pong(content)).await;
-                continue;
-            }
-            Message::Close(_) => return,
-            Message::Pong(_) | Message::Frame(_) => continue,
-        };
+async fn listen(mut from_client: FromClient, mut stdin: Option<Writer>, terminal: Option<String>, messages: ToClient) {
+    while let Some(content) = socket::heard(&mut from_client, &messages).await {
         match content.split_first() {
             Some((&STDIN, typed)) => {
                 if let Some(writer) = &mut stdin
@@ -267,25 +169,14 @@ async fn resize(terminal: &str, size: &[u8]) {
     let _ = stty.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
 }
 
-fn outcome(exit: std::io::Result<ExitStatus>) -> serde_json::Value {
+fn outcome(exit: std::io::Result<ExitStatus>) -> Value {
     match exit {
-        Ok(exit) if exit.success() => json!({"metadata": {}, "status": "Success"}),
+        Ok(exit) if exit.success() => success(),
         Ok(exit) => {
             let code = exit.code().unwrap_or_else(|| 128 + exit.signal().unwrap_or_default());
             let message = format!("command terminated with non-zero exit code: exit status {code}");
-            failure("NonZeroExitCode", 500, message, Some(code))
+            failure("NonZeroExitCode", &message, Some(code))
         }
-        Err(error) => failure("InternalError", 500, error.to_string(), None),
+        Err(error) => failure("InternalError", &error.to_string(), None),
     }
-}
-
-fn failure(reason: &str, code: u16, message: String, exit: Option<i32>) -> serde_json::Value {
-    let mut status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "reason": reason, "message": message, "code": code,
-    });
-    if let Some(exit) = exit {
-        status["details"] = json!({"causes": [{"reason": "ExitCode", "message": exit.to_string()}]});
-    }
-    status
 }

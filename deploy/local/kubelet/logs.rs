@@ -1,8 +1,8 @@
-//! `kubectl logs`: from files that containers write themselves, with the times at which they were seen to grow.
+//! `kubectl logs`: from files into which goes what containers say, line by line, with the times at which they said it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,35 +11,116 @@ use bytes::Bytes;
 use futures::stream;
 use http::{Request, StatusCode};
 use hyper::body::{Frame, Incoming};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{self, Timestamp};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::sync::broadcast;
+use tokio::time::timeout;
 
 use super::server::{Answer, pieces, query, text};
+use super::socket::{STDERR, STDOUT};
 use super::{Shared, lock};
+use crate::process::Pipes;
 
-/// How often a file is looked at: times of lines are as exact as that.
+/// How often a file that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// The beginning of a line waits this long for its end, so that the other stream does not come in between.
+const QUIET: Duration = Duration::from_millis(100);
+/// Output that comes within this time has one time.
+const MOMENT: jiff::SignedDuration = jiff::SignedDuration::from_millis(10);
 const PIECE: usize = 64 * 1024;
+/// Pieces that a listener may be behind.
+const BEHIND: usize = 1024;
+
+/// What one container says in one life: to its log, and to those who listen.
+#[derive(Debug)]
+pub(crate) struct Output {
+    listeners: Mutex<Option<broadcast::Sender<(u8, Bytes)>>>,
+}
+
+impl Output {
+    pub(crate) fn new() -> Self {
+        Self { listeners: Mutex::new(Some(broadcast::Sender::new(BEHIND))) }
+    }
+
+    /// What is said from now on, with the channel of the stream; nothing when the container has ended.
+    pub(crate) fn listen(&self) -> Option<broadcast::Receiver<(u8, Bytes)>> {
+        lock(&self.listeners).as_ref().map(broadcast::Sender::subscribe)
+    }
+
+    /// Writes both streams to the log until they end, then tells the listeners.
+    pub(crate) async fn collect(&self, times: &Times, log: &Path, pipes: Pipes) {
+        let opened = File::options().create(true).append(true).open(log);
+        let file = opened.inspect_err(|error| tracing::debug!("{} cannot be written: {error}", log.display())).ok();
+        let write = |channel: u8, content: &[u8]| {
+            // A full disk is no reason to let the container wait.
+            if let Some(mut file) = file.as_ref() {
+                let _ = file.write_all(content);
+                times.note(log, file.metadata().map_or(0, |meta| meta.len()));
+            }
+            if let Some(listeners) = lock(&self.listeners).as_ref() {
+                let _ = listeners.send((channel, Bytes::copy_from_slice(content)));
+            }
+        };
+        let stdout = pipes.stdout.and_then(|pipe| tokio::process::ChildStdout::from_std(pipe).ok());
+        let stderr = pipes.stderr.and_then(|pipe| tokio::process::ChildStderr::from_std(pipe).ok());
+        // What comes at the same moment was most likely said in this order.
+        tokio::join!(
+            biased;
+            lines(stdout, |said| write(STDOUT, said)),
+            lines(stderr, |said| write(STDERR, said)),
+        );
+    }
+
+    /// Nothing more is said.
+    pub(crate) fn over(&self) {
+        lock(&self.listeners).take();
+    }
+}
+
+/// Hands on whole lines; what has no end yet when nothing more comes, or is long, goes as it is.
+async fn lines(reader: Option<impl AsyncRead + Unpin>, write: impl Fn(&[u8])) {
+    let Some(mut reader) = reader else { return };
+    let (mut piece, mut rest) = (vec![0; PIECE], Vec::new());
+    loop {
+        let read = if rest.is_empty() {
+            reader.read(&mut piece).await
+        } else if let Ok(read) = timeout(QUIET, reader.read(&mut piece)).await {
+            read
+        } else {
+            write(&rest);
+            rest.clear();
+            continue;
+        };
+        let said = read.ok().and_then(|read| piece.get(..read)).unwrap_or_default();
+        if said.is_empty() {
+            break;
+        }
+        rest.extend_from_slice(said);
+        let whole = match rest.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => end + 1,
+            None if rest.len() > PIECE => rest.len(),
+            None => continue,
+        };
+        write(rest.get(..whole).unwrap_or_default());
+        rest.drain(..whole);
+    }
+    if !rest.is_empty() {
+        write(&rest);
+    }
+}
 
 /// When log files grew, and how far.
 #[derive(Debug, Default)]
 pub(crate) struct Times(Mutex<BTreeMap<PathBuf, Vec<(u64, Timestamp)>>>);
 
 impl Times {
-    /// Notes the growth of a file; never ends.
-    pub(crate) async fn follow(&self, log: &Path) {
-        loop {
-            self.look(log);
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// Looks once.
-    pub(crate) fn look(&self, log: &Path) {
-        let length = fs::metadata(log).map_or(0, |meta| meta.len());
-        let mut all = lock(&self.0);
+    /// Notes that a file is so long now.
+    fn note(&self, log: &Path, length: u64) {
+        let (mut all, now) = (lock(&self.0), Timestamp::now());
         let known = all.entry(log.to_owned()).or_default();
-        if known.last().map_or(0, |(end, _)| *end) < length {
-            known.push((length, Timestamp::now()));
+        match known.last_mut() {
+            Some((end, time)) if now.duration_since(*time) < MOMENT => *end = length,
+            Some(_) | None => known.push((length, now)),
         }
     }
 
@@ -91,7 +172,10 @@ impl Wanted {
                     let seconds: u64 = value.parse().map_err(|_| wrong())?;
                     wanted.since = Timestamp::now().checked_sub(Duration::from_secs(seconds)).ok();
                 }
-                "stream" if value != "All" => return Err("stdout and stderr are one stream here".to_owned()),
+                // The API server of this version passes it on only with a feature that is off (PodLogsQuerySplitStreams).
+                "stream" if value != "All" => {
+                    return Err("the log is one for stdout and stderr: `kubectl attach` tells them apart".to_owned());
+                }
                 _ => {}
             }
         }

@@ -158,6 +158,11 @@ fn unsupported(spec: &PodSpec) -> Option<String> {
 
 fn unsupported_of_container(container: &Container) -> Option<String> {
     let name = &container.name;
+    if container.tty == Some(true) {
+        return Some(format!(
+            "the container {name} asks for a terminal (tty), which is not supported: use `kubectl exec -t`"
+        ));
+    }
     let lifecycle = container.lifecycle.clone().unwrap_or_default();
     if lifecycle.post_start.is_some() {
         return Some(format!("the container {name} has a postStart hook, which is not supported"));

@@ -1,4 +1,4 @@
-//! What the API server asks a kubelet for: logs of containers, and commands that run in them.
+//! What the API server asks a kubelet for: logs and streams of containers, commands that run in them, and their ports.
 
 use std::convert::Infallible;
 use std::fs;
@@ -23,7 +23,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 
-use super::{Shared, exec, lock, logs};
+use super::{Shared, attach, exec, forward, lock, logs};
 
 /// Pieces of a body, of which there may be more for a long time.
 pub(super) type Pieces = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>>>>;
@@ -135,14 +135,18 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
     match words.as_slice() {
         ["healthz"] => text(StatusCode::OK, "ok"),
         ["containerLogs", namespace, pod, container] => logs::answer(shared, &request, namespace, pod, container),
-        ["exec", namespace, pod, container] => match uid(shared, namespace, pod) {
-            Some(uid) => exec::answer(shared, request, uid, container),
-            None => text(StatusCode::NOT_FOUND, &format!("the pod {namespace}/{pod} does not run here")),
-        },
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "this kubelet serves logs and exec: attach, port-forward and the rest are not supported",
-        ),
+        ["exec" | "attach" | "portForward", namespace, pod, rest @ ..] => {
+            let Some(uid) = uid(shared, namespace, pod) else {
+                return text(StatusCode::NOT_FOUND, &format!("the pod {namespace}/{pod} does not run here"));
+            };
+            match (words.first().copied(), rest) {
+                (Some("exec"), [container]) => exec::answer(shared, request, uid, container),
+                (Some("attach"), [container]) => attach::answer(shared, request, uid, container),
+                (Some("portForward"), []) => forward::answer(shared, request, &uid),
+                _ => text(StatusCode::NOT_FOUND, &format!("{path} names no container of a pod")),
+            }
+        }
+        _ => text(StatusCode::NOT_FOUND, "this kubelet serves logs, exec, attach and port-forward, and nothing else"),
     }
 }
 

@@ -14,8 +14,9 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use stheno_local::control_plane::ControlPlane;
 use stheno_local::kubelet::{Images, Isolation, Kubelet, Options, Pace};
+use stheno_local::provision::Part;
 use stheno_local::run::Run;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::time::Instant;
 
 struct Ground {
@@ -32,7 +33,10 @@ impl Ground {
         let run = Arc::new(Run::temporary().unwrap());
         let control_plane = ControlPlane::launch(run.clone()).await.unwrap();
         let kubeconfig = control_plane.kubeconfig().to_owned();
+        let parts = stheno_local::provision::ensure(&[Part::NatsServer]).await.unwrap();
+        let nats = parts.path(Part::NatsServer).unwrap();
         let images = Images::default().image("local/echo", &["sh", "-c", "echo echo: $0 $*; exec sleep 600"]);
+        let images = images.image("local/nats", &["$(NATS)"]).place("NATS", nats).visible(nats);
         let options = Options { kubeconfig, images, isolation, pace: Pace::Hurried };
         let kubelet = Kubelet::launch(run.clone(), options.clone()).await.unwrap();
         let client = control_plane.client().await.unwrap();
@@ -255,10 +259,117 @@ async fn a_crash(ground: &mut Ground) {
     ground.until_ready("lasting").await;
 }
 
+async fn kubectl_program() -> std::path::PathBuf {
+    stheno_local::provision::ensure(&[Part::Kubectl]).await.unwrap().path(Part::Kubectl).unwrap().to_owned()
+}
+
+/// `kubectl attach`: both streams apart, and one to a container that listens.
+async fn attached_streams(ground: &Ground) {
+    let program = kubectl_program().await;
+    let attach = |arguments: &str| {
+        let mut command = tokio::process::Command::new(&program);
+        command.env("KUBECONFIG", &ground.options.kubeconfig).args(["attach", "streams"]).args(arguments.split(' '));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.spawn().unwrap()
+    };
+    let talks = "while :; do echo out; echo err >&2; sleep 0.1; done";
+    let listens = "while read -r line; do echo heard $line; done; echo over >&2";
+    ground
+        .create(
+            "streams",
+            json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [
+                {"name": "talks", "image": "x", "command": ["sh", "-c", talks]},
+                {"name": "listens", "image": "x", "command": ["sh", "-c", listens], "stdin": true, "stdinOnce": true},
+            ]}),
+        )
+        .await;
+    ground.until_ready("streams").await;
+    let mut child = attach("-c talks");
+    let (mut out, mut err) = (String::new(), String::new());
+    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    while !(out.contains("out\nout\n") && err.contains("err\nerr\n")) {
+        let (mut some, mut more) = ([0; 64], [0; 64]);
+        tokio::select! {
+            read = stdout.read(&mut some) => out.push_str(std::str::from_utf8(&some[..read.unwrap()]).unwrap()),
+            read = stderr.read(&mut more) => err.push_str(std::str::from_utf8(&more[..read.unwrap()]).unwrap()),
+            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("{out}\n{err}"),
+        }
+    }
+    assert!(!out.contains("err") && !err.contains("out\n"), "{out}\n{err}");
+    child.kill().await.unwrap();
+    let refused = attach("-c talks -i").wait_with_output().await.unwrap();
+    assert!(!refused.status.success() || String::from_utf8_lossy(&refused.stderr).contains("stdin"), "{refused:?}");
+
+    let mut child = attach("-c listens -i");
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"one\ntwo\n").await.unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "heard one\nheard two\n");
+    assert!(String::from_utf8_lossy(&output.stderr).ends_with("over\n"), "{output:?}");
+    assert_eq!(ground.log("streams", "listens"), "heard one\nheard two\nover\n");
+}
+
+/// `kubectl port-forward`: many connections and a megabyte each way, and a port at which nobody answers.
+async fn forwarded_ports(ground: &Ground) {
+    let program = kubectl_program().await;
+    let forward = async |ports: &str| {
+        let mut command = tokio::process::Command::new(&program);
+        command.env("KUBECONFIG", &ground.options.kubeconfig).args(["port-forward", "ports", ports]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await.unwrap().unwrap().unwrap();
+        let port: u16 = line.split("127.0.0.1:").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        // It says more to its output, and ends when nobody takes it.
+        (child, port, lines)
+    };
+    // Inside of a pod with a network of its own, what listens at the loopback address is reached.
+    let private = !ground.kubelet.as_ref().unwrap().node_ip().is_loopback();
+    let address = if private { "127.0.0.1" } else { "0.0.0.0" };
+    let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [
+        {"name": "nats", "image": "local/nats:2", "args": ["--addr", address, "--port", "4222"]},
+    ]});
+    ground.create("ports", spec).await;
+    ground.until_log("ports", "nats", "Server is ready").await;
+    let (mut child, port, _lines) = forward(":4222").await;
+    let conversation = async |number: usize| {
+        let (from, mut to) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
+        let mut from = BufReader::new(from);
+        let mut line = String::new();
+        from.read_line(&mut line).await.unwrap();
+        assert!(line.starts_with("INFO {"), "{line}");
+        let payload = vec![b'a' + u8::try_from(number).unwrap(); 1_000_000];
+        let head = format!("CONNECT {{\"verbose\":false}}\r\nSUB x{number} 1\r\nPUB x{number} {}\r\n", payload.len());
+        to.write_all(&[head.as_bytes(), &payload, b"\r\n"].concat()).await.unwrap();
+        line.clear();
+        from.read_line(&mut line).await.unwrap();
+        assert_eq!(line, format!("MSG x{number} 1 1000000\r\n"));
+        let mut back = vec![0; payload.len()];
+        from.read_exact(&mut back).await.unwrap();
+        assert!(back == payload, "{number} came back otherwise");
+    };
+    let all = futures::future::join_all((0..8).map(conversation));
+    tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+    child.kill().await.unwrap();
+
+    let (mut child, port, _lines) = forward(":4223").await;
+    let mut nobody = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut said = Vec::new();
+    let _ = nobody.read_to_end(&mut said).await;
+    assert!(said.is_empty());
+    drop(nobody);
+    let mut complaints = BufReader::new(child.stderr.take().unwrap()).lines();
+    let complaint =
+        tokio::time::timeout(Duration::from_secs(20), complaints.next_line()).await.unwrap().unwrap().unwrap();
+    assert!(complaint.contains("nothing answers at port 4223"), "{complaint}");
+    child.kill().await.unwrap();
+}
+
 /// `kubectl logs` and `kubectl exec`, as people type them.
 async fn logs_and_commands(ground: &Ground) {
-    let parts = stheno_local::provision::ensure(&[stheno_local::provision::Part::Kubectl]).await.unwrap();
-    let program = parts.path(stheno_local::provision::Part::Kubectl).unwrap().to_owned();
+    let program = kubectl_program().await;
     let kubectl = async |arguments: &str, typed: &[u8]| {
         let mut command = tokio::process::Command::new(&program);
         command.env("KUBECONFIG", &ground.options.kubeconfig).args(arguments.split(' ')).kill_on_drop(true);
@@ -347,6 +458,8 @@ async fn everything(isolation: Isolation) {
     environment_volumes_and_order(&ground).await;
     probes_restarts_and_ends(&ground).await;
     logs_and_commands(&ground).await;
+    attached_streams(&ground).await;
+    forwarded_ports(&ground).await;
     a_crash(&mut ground).await;
     let folder = ground.run.path().to_owned();
     drop(ground);

@@ -22,9 +22,9 @@ pub(crate) const NAME: &str = "local";
 /// Which log is shown.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LogsOptions {
-    /// The ground
-    #[arg(long, default_value = NAME)]
-    name: String,
+    /// The ground; else that of KUBECONFIG, else `local`
+    #[arg(long)]
+    name: Option<String>,
     /// A part (etcd, kube-apiserver, kube-controller-manager, cass-operator, stheno) or a pod, as [namespace/]name
     of: String,
     /// The pod's container
@@ -35,17 +35,29 @@ pub(crate) struct LogsOptions {
 /// What kubectl is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct KubectlOptions {
-    /// The ground
-    #[arg(long, default_value = NAME)]
-    name: String,
+    /// The ground; else that of KUBECONFIG, else `local`
+    #[arg(long)]
+    name: Option<String>,
     /// Arguments of kubectl
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
+/// The ground of that name; without one the ground whose kubeconfig KUBECONFIG names, as `up` suggests to set it. Another
+/// cluster's is left alone: pods that are processes need a control plane of their own.
+pub(crate) fn chosen(name: Option<&str>) -> Result<Ground, grounds::Error> {
+    let set = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty());
+    let ours = |path| grounds::all().into_iter().find(|ground| ground.kubeconfig.as_os_str() == path);
+    match (name, set.and_then(ours)) {
+        (Some(name), _) => grounds::find(name),
+        (None, Some(ground)) => Ok(ground),
+        (None, None) => grounds::find(NAME),
+    }
+}
+
 /// Prints a whole log; of a container that was restarted, the newest.
 pub(crate) fn logs(options: &LogsOptions) -> anyhow::Result<()> {
-    let ground = grounds::find(&options.name)?;
+    let ground = chosen(options.name.as_deref())?;
     let path = match ground.processes.iter().any(|(name, _)| *name == options.of) {
         true => ground.run.join(format!("{}.log", options.of)),
         false => container_log(&ground, &options.of, &options.container)?,
@@ -83,7 +95,7 @@ fn container_log(ground: &Ground, pod: &str, container: &str) -> anyhow::Result<
 /// Becomes kubectl, with the ground's kubeconfig.
 pub(crate) async fn kubectl(options: &KubectlOptions) -> anyhow::Result<()> {
     use std::os::unix::process::CommandExt as _;
-    let ground = grounds::find(&options.name)?;
+    let ground = chosen(options.name.as_deref())?;
     let parts = provision::ensure(&[Part::Kubectl]).await?;
     let mut command = std::process::Command::new(parts.path(Part::Kubectl)?);
     let error = command.args(&options.arguments).env("KUBECONFIG", &ground.kubeconfig).exec();

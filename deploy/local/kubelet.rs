@@ -6,6 +6,7 @@
 
 mod attach;
 mod container;
+mod envfile;
 mod environment;
 mod exec;
 mod files;

@@ -69,9 +69,9 @@ pub(crate) async fn up(mut options: Options) -> anyhow::Result<()> {
 /// A datacenter for a ground that is there.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AddOptions {
-    /// The ground
-    #[arg(long, default_value = super::NAME)]
-    name: String,
+    /// The ground; else that of KUBECONFIG, else `local`
+    #[arg(long)]
+    name: Option<String>,
     /// Its Cassandra nodes
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
     nodes: u32,
@@ -87,7 +87,7 @@ pub(crate) struct AddOptions {
 
 /// Returns when the datacenter is ready; one that does not become so stays, to be looked at.
 pub(crate) async fn add(options: AddOptions) -> anyhow::Result<()> {
-    let ground = grounds::find(&options.name)?;
+    let ground = super::chosen(options.name.as_deref())?;
     room::check_more(options.nodes, &std::env::temp_dir())?;
     let client = client(&ground.kubeconfig).await?;
     let there = stheno_local::datacenter::api(&client).get_opt(&options.datacenter).await?;

@@ -277,7 +277,7 @@ impl Runner<'_> {
     async fn variables(&self, container: &Container, mounts: &Mounts) -> Result<Variables, Missing> {
         let (ip, host) = (self.place.ip(), self.shared.network.host().to_string());
         let facts = Facts { pod: self.pod, namespace: &self.place.namespace, ip: &ip, host: &host };
-        let mut asked = environment::of(self.shared, &facts, container).await?;
+        let mut asked = environment::of(self.shared, &facts, container, self.volumes).await?;
         let private = self.shared.network.is_private();
         if !private {
             let everywhere = self.all_mounts(mounts);

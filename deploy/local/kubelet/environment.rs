@@ -1,13 +1,14 @@
 //! The environment of a container: literal values, references to fields, resources, ConfigMaps and Secrets.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, ResourceFieldSelector};
+use k8s_openapi::api::core::v1::{Container, EnvVar, FileKeySelector, Pod, ResourceFieldSelector};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
 
-use super::Shared;
 use super::files::{Missing, config_map, secret};
+use super::{Shared, envfile};
 
 /// What fields of a pod are read from, and what its status does not say yet.
 pub(crate) struct Facts<'a> {
@@ -21,7 +22,12 @@ pub(crate) type Variables = BTreeMap<String, String>;
 
 /// The variables that a container's spec asks for, in the order of Kubernetes: `envFrom` first, then `env`, where a
 /// later value may name an earlier one as `$(NAME)`.
-pub(crate) async fn of(shared: &Shared, facts: &Facts<'_>, container: &Container) -> Result<Variables, Missing> {
+pub(crate) async fn of(
+    shared: &Shared,
+    facts: &Facts<'_>,
+    container: &Container,
+    volumes: &BTreeMap<String, PathBuf>,
+) -> Result<Variables, Missing> {
     let mut variables = Variables::new();
     for from in container.env_from.iter().flatten() {
         let prefix = from.prefix.as_deref().unwrap_or_default();
@@ -35,7 +41,7 @@ pub(crate) async fn of(shared: &Shared, facts: &Facts<'_>, container: &Container
         }
     }
     for variable in container.env.iter().flatten() {
-        if let Some(value) = value(shared, facts, container, variable, &variables).await? {
+        if let Some(value) = value(shared, facts, container, variable, volumes, &variables).await? {
             variables.insert(variable.name.clone(), value);
         }
     }
@@ -47,6 +53,7 @@ async fn value(
     facts: &Facts<'_>,
     container: &Container,
     variable: &EnvVar,
+    volumes: &BTreeMap<String, PathBuf>,
     earlier: &Variables,
 ) -> Result<Option<String>, Missing> {
     let Some(from) = &variable.value_from else {
@@ -56,6 +63,8 @@ async fn value(
         return field(facts, &field_ref.field_path).map(Some);
     } else if let Some(wanted) = &from.resource_field_ref {
         return resource(facts.pod, Some(container), wanted).map(Some);
+    } else if let Some(from) = &from.file_key_ref {
+        return of_file(from, variable, volumes);
     } else if let Some(from) = &from.config_map_key_ref {
         (config_map(shared, facts.namespace, &from.name, from.optional).await?, &from.key, from.optional)
     } else if let Some(from) = &from.secret_key_ref {
@@ -67,6 +76,27 @@ async fn value(
         Some((_, value)) => text(key, value).map(Some),
         None if optional == Some(true) => Ok(None),
         None => Err(Missing(format!("there is no key {key} for the variable {}", variable.name))),
+    }
+}
+
+/// From a file that an earlier container has written into a volume.
+fn of_file(
+    from: &FileKeySelector,
+    variable: &EnvVar,
+    volumes: &BTreeMap<String, PathBuf>,
+) -> Result<Option<String>, Missing> {
+    let (name, optional) = (&variable.name, from.optional == Some(true));
+    let folder = volumes.get(&from.volume_name);
+    let folder = folder.ok_or_else(|| Missing(format!("there is no volume {} for {name}", from.volume_name)))?;
+    let text = match std::fs::read_to_string(folder.join(&from.path)) {
+        Ok(text) => text,
+        Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Missing(format!("the file {} for {name} cannot be read: {error}", from.path))),
+    };
+    match envfile::value(&text, &from.key) {
+        Ok(None) if !optional => Err(Missing(format!("the file {} has no {} for {name}", from.path, from.key))),
+        Ok(found) => Ok(found),
+        Err(why) => Err(Missing(format!("the file {} for {name} is no file of variables: {why}", from.path))),
     }
 }
 

@@ -205,9 +205,9 @@ pub(crate) fn sweep() {
 
 /// Whether this process may make mount, host name and network namespaces.
 fn allowed() -> Result<(), String> {
-    let refusal = |error| match error {
+    let refusal = |error: Error| match error {
         Error::Tool { said, .. } => said,
-        other => other.to_string(),
+        Error::NotAllowed(_) | Error::NoSubnet | Error::NoAddress(_) | Error::Process(_) => error.to_string(),
     };
     tool("unshare", &["--net", "--mount", "--uts", "true"]).map(|_| ()).map_err(refusal)
 }

@@ -165,7 +165,9 @@ fn unsupported_of_container(container: &Container) -> Option<String> {
     }
     let lifecycle = container.lifecycle.clone().unwrap_or_default();
     if lifecycle.post_start.is_some() {
-        return Some(format!("the container {name} has a postStart hook, which is not supported"));
+        return Some(format!(
+            "the container {name} has a postStart hook, which is not supported: begin its command with it"
+        ));
     }
     if lifecycle.pre_stop.is_some_and(|hook| hook.exec.is_none() && hook.sleep.is_none()) {
         return Some(format!("the preStop hook of the container {name} is not supported: use exec or sleep"));
@@ -178,4 +180,45 @@ fn unsupported_of_container(container: &Container) -> Option<String> {
         return Some(format!("a probe of the container {name} uses HTTPS, which is not supported: use exec"));
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_supported_is_said_with_the_way_out() {
+        let container = |more: serde_json::Value| {
+            let mut container = json!({"name": "a"});
+            container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!({"containers": [container]})
+        };
+        let get = |scheme: &str| json!({"httpGet": {"port": 1, "scheme": scheme}});
+        let cases = [
+            (json!({"containers": [], "hostNetwork": true}), "hostNetwork and hostPID are not supported"),
+            (json!({"containers": [], "hostPID": true}), "hostNetwork and hostPID are not supported"),
+            (
+                json!({"containers": [], "initContainers": [{"name": "i", "restartPolicy": "Always"}]}),
+                "the init container i has a restartPolicy, which is not supported: make it a container",
+            ),
+            (container(json!({"tty": true})), "use `kubectl exec -t`"),
+            (container(json!({"lifecycle": {"postStart": {"exec": {}}}})), "postStart hook, which is not supported: "),
+            (
+                container(json!({"lifecycle": {"preStop": get("HTTP")}})),
+                "preStop hook of the container a is not supported: use",
+            ),
+            (container(json!({"livenessProbe": get("HTTPS")})), "uses HTTPS, which is not supported: use exec"),
+            (container(json!({"readinessProbe": get("HTTPS")})), "uses HTTPS, which is not supported: use exec"),
+            (container(json!({"startupProbe": get("HTTPS")})), "uses HTTPS, which is not supported: use exec"),
+        ];
+        for (spec, sentence) in cases {
+            let said = unsupported(&serde_json::from_value(spec.clone()).unwrap()).unwrap_or_default();
+            assert!(said.contains(sentence), "{spec}: {said}");
+        }
+        let fine =
+            container(json!({"livenessProbe": get("HTTP"), "lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}));
+        assert_eq!(unsupported(&serde_json::from_value(fine).unwrap()), None);
+    }
 }

@@ -71,6 +71,20 @@ fn two_grounds_side_by_side() {
     assert!(maps("first").contains("configmap/mine") && !maps("second").contains("configmap/mine"));
     assert!(printed(&temporary, &["logs", "--name", "second", "cass-operator"]).contains("starting manager"));
 
+    // A KUBECONFIG chooses its ground; one of another cluster is left alone.
+    let kubeconfig = |name: &str| {
+        let lines = status.split(&format!("ground {name}\n")).nth(1).unwrap();
+        lines.lines().next().unwrap().trim().strip_prefix("KUBECONFIG=").unwrap().to_owned()
+    };
+    let with = |kubeconfig: &str| {
+        let mut command = local(&temporary);
+        command.env("KUBECONFIG", kubeconfig).args(["kubectl", "get", "configmaps", "-o", "name"]).output().unwrap()
+    };
+    assert!(text(&with(&kubeconfig("first")).stdout).contains("configmap/mine"));
+    let second = with(&kubeconfig("second"));
+    assert!(second.status.success() && !text(&second.stdout).contains("configmap/mine"), "{second:?}");
+    assert!(text(&with("/nowhere/else").stderr).contains("there is no ground named local"));
+
     // Bad input: a sentence each.
     let taken = refused(&temporary, &["up", "--name", "first"]);
     assert!(taken.contains("a ground named first is there already") && taken.contains("down first"), "{taken}");

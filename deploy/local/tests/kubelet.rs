@@ -7,7 +7,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
@@ -117,11 +119,16 @@ metadata: {name: hidden}
 stringData: {word: mellon}
 ";
     ground.control_plane.apply(objects).await.unwrap();
-    let script = "echo env $POD $COLOUR $WORD $LIMIT $BOTH ${NONE:-none} $FROM_shape; cat /conf/colour /mix/word /mix/labels; \
+    let beside = tempfile::tempdir().unwrap();
+    std::fs::write(beside.path().join("lies"), "of this machine\n").unwrap();
+    let script = "echo env $POD $COLOUR $WORD $LIMIT $BOTH ${NONE:-none} $FROM_shape $LEFT ${GONE:-gone}; cat /conf/colour /mix/word /mix/labels; \
                   cat /shared/first /shared/second; sh -c 'echo more > /conf/x' 2> /dev/null || echo read only; \
-                  while :; do cat /conf/colour; sleep 0.2; done";
+                  cat /here/lies; stat -L -c 'mode %a' /hidden/deep/word; \
+                  while :; do cat /conf/colour /hidden/deep/word /down/tier; sleep 0.2; done";
     let write = |name: &str| {
-        let script = format!("sleep 0.2; ls /shared | grep -c . ; echo {name} > /shared/{name}");
+        let script = format!(
+            "sleep 0.2; ls /shared | grep -c . ; echo {name} > /shared/{name}; echo \"LEFT='by {name}'\" > /shared/left.env"
+        );
         json!({"name": name, "image": "x", "command": ["sh", "-c", script], "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]})
     };
     let reference = |name: &str, from: Value| json!({"name": name, "valueFrom": from});
@@ -138,16 +145,24 @@ stringData: {word: mellon}
                 reference("NONE", json!({"secretKeyRef": {"name": "nowhere", "key": "word", "optional": true}})),
                 reference("LIMIT", json!({"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}})),
                 {"name": "BOTH", "value": "$(COLOUR)-$(WORD)"},
+                reference("LEFT", json!({"fileKeyRef": {"volumeName": "shared", "path": "left.env", "key": "LEFT"}})),
+                reference("GONE", json!({"fileKeyRef": {"volumeName": "shared", "path": "no.env", "key": "LEFT", "optional": true}})),
             ],
             "volumeMounts": [
                 {"name": "shared", "mountPath": "/shared"},
                 {"name": "conf", "mountPath": "/conf", "readOnly": true},
                 {"name": "mix", "mountPath": "/mix"},
+                {"name": "hidden", "mountPath": "/hidden"},
+                {"name": "down", "mountPath": "/down"},
+                {"name": "here", "mountPath": "/here"},
             ],
         }],
         "volumes": [
             {"name": "shared", "emptyDir": {}},
             {"name": "conf", "configMap": {"name": "settings"}},
+            {"name": "hidden", "secret": {"secretName": "hidden", "items": [{"key": "word", "path": "deep/word", "mode": 256}]}},
+            {"name": "down", "downwardAPI": {"items": [{"path": "tier", "fieldRef": {"fieldPath": "metadata.labels['tier']"}}]}},
+            {"name": "here", "hostPath": {"path": beside.path()}},
             {"name": "mix", "projected": {"sources": [
                 {"secret": {"name": "hidden"}},
                 {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
@@ -159,17 +174,37 @@ stringData: {word: mellon}
     assert_eq!(status["initContainerStatuses"][1]["state"]["terminated"]["exitCode"], 0);
     ground.until_log("all", "main", "first\nsecond\n").await;
     let log = ground.log("all", "main");
-    assert!(log.contains("env all red mellon 64 red-mellon none round"), "{log}");
+    assert!(log.contains("env all red mellon 64 red-mellon none round by second gone"), "{log}");
     assert!(log.contains("redmellonapp=\"test\""), "{log}");
     if !ground.kubelet.as_ref().unwrap().node_ip().is_loopback() {
         ground.until_log("all", "main", "read only").await;
     }
-    assert_eq!((ground.log("all", "first"), ground.log("all", "second")), ("0\n".to_owned(), "1\n".to_owned()));
+    assert_eq!((ground.log("all", "first"), ground.log("all", "second")), ("0\n".to_owned(), "2\n".to_owned()));
+    assert!(log.contains("of this machine\n") && log.contains("mode 400"), "{log}");
 
     let maps: Api<ConfigMap> = Api::default_namespaced(ground.client.clone());
     let patch = Patch::Merge(json!({"data": {"colour": "blue"}}));
     maps.patch("settings", &PatchParams::default(), &patch).await.unwrap();
-    ground.until_log("all", "main", "blue").await;
+    let patch = Patch::Merge(json!({"stringData": {"word": "speak friend"}}));
+    let secrets: Api<Secret> = Api::default_namespaced(ground.client.clone());
+    secrets.patch("hidden", &PatchParams::default(), &patch).await.unwrap();
+    let patch = Patch::Merge(json!({"metadata": {"labels": {"tier": "upper"}}}));
+    ground.pods.patch("all", &PatchParams::default(), &patch).await.unwrap();
+    for text in ["blue", "speak friend", "upper"] {
+        ground.until_log("all", "main", text).await;
+    }
+}
+
+/// When the lease of the node, which is there and ready, was renewed.
+async fn renewed(ground: &Ground) -> Option<MicroTime> {
+    let node = Api::<Node>::all(ground.client.clone()).get("local").await.unwrap();
+    let conditions = node.status.unwrap().conditions.unwrap();
+    assert!(
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        "{conditions:?}"
+    );
+    let leases: Api<Lease> = Api::namespaced(ground.client.clone(), "kube-node-lease");
+    leases.get_opt("local").await.unwrap().and_then(|lease| lease.spec?.renew_time)
 }
 
 async fn probes_restarts_and_ends(ground: &Ground) {
@@ -205,6 +240,27 @@ async fn probes_restarts_and_ends(ground: &Ground) {
     let fails = status["containerStatuses"].as_array().unwrap().iter().find(|one| one["name"] == "fails").unwrap();
     let ended = |state: &Value| state["terminated"]["exitCode"] == 7;
     assert!(ended(&fails["lastState"]) || ended(&fails["state"]), "{fails}");
+
+    // It waits longer each time.
+    let backed_off = |status: &Value| {
+        let all = status["containerStatuses"].as_array().map(Vec::as_slice).unwrap_or_default();
+        all.iter().find(|one| one["name"] == "fails").is_some_and(|one| {
+            let (waiting, restarts) = (&one["state"]["waiting"], one["restartCount"].as_u64().unwrap_or_default());
+            let message = format!("back-off {} s restarting it", 1_u64 << restarts);
+            restarts >= 2 && waiting["reason"] == "CrashLoopBackOff" && waiting["message"] == message.as_str()
+        })
+    };
+    ground.until("restarts", "in a longer back-off", backed_off).await;
+
+    // What does not listen to SIGTERM is killed when its time is over.
+    let deaf = "trap '' TERM; echo hears nothing; while :; do sleep 0.1; done";
+    let spec = json!({"terminationGracePeriodSeconds": 2, "containers": [{"name": "a", "image": "x", "command": ["sh", "-c", deaf]}]});
+    ground.create("deaf", spec).await;
+    ground.until_log("deaf", "a", "hears nothing").await;
+    let began = Instant::now();
+    ground.pods.delete("deaf", &DeleteParams::default()).await.unwrap();
+    ground.until("deaf", "gone", Value::is_null).await;
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
 
     ground
         .create(
@@ -330,9 +386,23 @@ async fn forwarded_ports(ground: &Ground) {
     let address = if private { "127.0.0.1" } else { "0.0.0.0" };
     let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [
         {"name": "nats", "image": "local/nats:2", "args": ["--addr", address, "--port", "4222"]},
+        // Its probes ask by HTTP and by TCP, at ports that it names.
+        {"name": "web", "image": "local/nats:2", "args": ["--addr", "0.0.0.0", "--port", "4224", "--http_port", "8222"],
+         "ports": [{"name": "monitor", "containerPort": 8222}, {"name": "client", "containerPort": 4224}],
+         "startupProbe": {"tcpSocket": {"port": "client"}, "periodSeconds": 1},
+         "readinessProbe": {"httpGet": {"path": "/healthz", "port": "monitor"}},
+         "livenessProbe": {"httpGet": {"path": "/healthz", "port": 8222}}},
+        {"name": "lost", "image": "local/nats:2", "args": ["--addr", "0.0.0.0", "--port", "4225", "--http_port", "8225"],
+         "readinessProbe": {"httpGet": {"path": "/nowhere", "port": 8225}}},
     ]});
     ground.create("ports", spec).await;
     ground.until_log("ports", "nats", "Server is ready").await;
+    let ready = |status: &Value, name: &str| {
+        let all = status["containerStatuses"].as_array().map(Vec::as_slice).unwrap_or_default();
+        all.iter().find(|one| one["name"] == name).is_some_and(|one| one["ready"] == true && one["started"] == true)
+    };
+    let status = ground.until("ports", "web is ready", |status| ready(status, "web")).await;
+    assert!(!ready(&status, "lost"), "a page that is not there made it ready: {status:#}");
     let (mut child, port, _lines) = forward(":4222").await;
     let conversation = async |number: usize| {
         let (from, mut to) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
@@ -458,8 +528,16 @@ async fn everything(isolation: Isolation) {
     environment_volumes_and_order(&ground).await;
     probes_restarts_and_ends(&ground).await;
     logs_and_commands(&ground).await;
+    let early = renewed(&ground).await;
+    assert!(early.is_some());
     attached_streams(&ground).await;
     forwarded_ports(&ground).await;
+    let mut late = renewed(&ground).await;
+    while late == early {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        late = renewed(&ground).await;
+    }
+    assert!(late > early, "{late:?}");
     a_crash(&mut ground).await;
     let folder = ground.run.path().to_owned();
     drop(ground);

@@ -266,5 +266,11 @@ async fn night_a_second_datacenter_joins_its_cluster() {
     let refused = local("add --cluster test --nodes 1 dc3").await;
     let said = text(&refused.stderr);
     assert!(!refused.status.success() && said.contains("the datacenter dc1 of the cluster is not ready"), "{said}");
+    // And another cluster beside it.
+    done("add --cluster other --nodes 1 dc4").await;
+    let only = std::collections::BTreeMap::from([("dc4".to_owned(), 1)]);
+    let other = stheno_local::ring::session(&client, "other", &only).await.unwrap();
+    let peers = other.query_unpaged("select peer from system.peers", ()).await.unwrap().into_rows_result().unwrap();
+    assert_eq!(peers.rows_num(), 0, "it knows nodes of the other cluster");
     done("down").await;
 }

@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -46,17 +47,34 @@ fn folders(temporary: &TempDir) -> Vec<PathBuf> {
 /// One node of the real cass-operator, with our sidecar in its pod.
 #[test]
 fn a_backup_from_kubectl_to_the_bucket_and_back() {
-    backed_up(1, &["shop-dc1-r1-sts-0"]);
+    let took = backed_up(1, &["shop-dc1-r1-sts-0"]);
+    assert!(took > Duration::ZERO, "{took:?}");
 }
 
-/// As `cargo quickstart` does it.
+/// As `cargo quickstart` does it. The time is that of two cores with nothing else to do, and everything built.
 #[test]
 #[ignore = "nightly: three nodes, four minutes"]
 fn night_three_nodes_in_two_racks_are_backed_up() {
-    backed_up(3, &["shop-dc1-r1-sts-0", "shop-dc1-r1-sts-1", "shop-dc1-r2-sts-0"]);
+    let took = backed_up(3, &["shop-dc1-r1-sts-0", "shop-dc1-r1-sts-1", "shop-dc1-r2-sts-0"]);
+    assert!(took < Duration::from_secs(240), "{took:?}");
 }
 
-fn backed_up(nodes: u32, pods: &[&str]) {
+#[test]
+#[ignore = "nightly: a minute and a half, on a quiet machine"]
+fn night_one_node_is_backed_up_in_time() {
+    let took = backed_up(1, &["shop-dc1-r1-sts-0"]);
+    assert!(took < Duration::from_secs(90), "{took:?}");
+}
+
+/// How long something took, as it says itself: `12.3 s` or `1 min 2 s`.
+fn duration(said: &str) -> Duration {
+    let (minutes, seconds) = said.split_once(" min ").unwrap_or(("0", said));
+    let seconds: f64 = seconds.trim_end_matches(" s").parse().unwrap();
+    Duration::from_secs_f64(minutes.parse::<f64>().unwrap() * 60.0 + seconds)
+}
+
+/// Returns how long it took, without building.
+fn backed_up(nodes: u32, pods: &[&str]) -> Duration {
     let temporary = tempfile::tempdir().unwrap();
     let output = quickstart(&temporary).arg("--keep").arg("--nodes").arg(nodes.to_string()).output().unwrap();
     let (said, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -93,6 +111,9 @@ fn backed_up(nodes: u32, pods: &[&str]) {
     assert!(String::from_utf8_lossy(&down.stdout).starts_with("ended the ground quickstart\n"), "{down:?}");
     assert!(running(&temporary).is_empty(), "{:?}", running(&temporary));
     assert!(folders(&temporary).is_empty());
+    let done = line("Done in ");
+    let (whole, building) = done.strip_prefix("Done in ").unwrap().split_once(", of which building took ").unwrap();
+    duration(whole) - duration(building.trim_end_matches('.'))
 }
 
 #[test]
@@ -103,7 +124,7 @@ fn an_interrupted_quickstart_leaves_nothing() {
             quickstart(&temporary).args(["--nodes", "1"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let rest = wait_for(&mut child, moment);
         // Into the middle of what that line announces.
-        std::thread::sleep(std::time::Duration::from_millis(1500));
+        std::thread::sleep(Duration::from_millis(1500));
         assert!(!running(&temporary).is_empty());
         kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(130));

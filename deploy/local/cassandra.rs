@@ -8,8 +8,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cluster::Server;
 use crate::ports::{Address, Port};
-use crate::provision::{self, Part};
+use crate::provision;
 use crate::run::Run;
 use crate::service::{self, Service};
 
@@ -19,7 +20,7 @@ const STORAGE_PORT: u16 = 7000;
 const PATIENCE: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(30);
 
-/// What Cassandra 4.1 needs of Java 17: without one of these lines the node, nodetool, or a repair does not work.
+/// What Cassandra needs of Java 17: without one of these lines the node, nodetool, or a repair does not work.
 const JAVA_17: [&str; 18] = [
     "--add-exports",
     "java.base/jdk.internal.ref=ALL-UNNAMED",
@@ -89,6 +90,10 @@ pub struct Options {
     pub seeds: Vec<Ipv4Addr>,
     /// Lines for `cassandra.yaml`.
     pub extra: String,
+    /// Which Cassandra.
+    pub server: Server,
+    /// More options of its virtual machine, such as agents.
+    pub java: Vec<String>,
 }
 
 impl Default for Options {
@@ -101,6 +106,8 @@ impl Default for Options {
             heap: 384,
             seeds: Vec::new(),
             extra: String::new(),
+            server: Server::Cassandra41,
+            java: Vec::new(),
         }
     }
 }
@@ -113,6 +120,7 @@ pub struct Cassandra {
     jars: PathBuf,
     java: PathBuf,
     heap: u32,
+    options: Vec<String>,
     jmx: Port,
     address: Address,
     run: Arc<Run>,
@@ -121,14 +129,16 @@ pub struct Cassandra {
 impl Cassandra {
     /// Starts a node and waits until it answers CQL (5 to 15 s).
     pub async fn launch(run: Arc<Run>, options: &Options) -> Result<Self, Error> {
-        let jars = service::program(Part::Cassandra41).await?;
-        let java = provision::java("Cassandra 4.1")?;
+        let [part, _] = options.server.parts();
+        let jars = service::program(part).await?;
+        let java = provision::java("Cassandra")?;
         let address = Address::take(&[CQL_PORT, STORAGE_PORT])?;
         let name = format!("cassandra-{}", address.ip());
         let folder = run.folder(&name)?;
         let jmx = Port::take()?;
         let service = Service::new(run.clone(), &name);
-        let mut node = Self { service, folder, jars, java, heap: options.heap, jmx, address, run };
+        let (heap, java_options) = (options.heap, options.java.clone());
+        let mut node = Self { service, folder, jars, java, heap, options: java_options, jmx, address, run };
         node.write_files(options)?;
         node.start().await?;
         Ok(node)
@@ -196,7 +206,8 @@ impl Cassandra {
         command.args(["-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
         command.args(JAVA_17);
         // Cassandra measures objects with this agent, and refuses to start some features without it.
-        command.arg(format!("-javaagent:{}", self.jars.join("jamm-0.3.2.jar").display()));
+        command.arg(format!("-javaagent:{}", self.jamm()?.display()));
+        command.args(&self.options);
         // Without it the log stops after the start.
         command.args(["-Dlogback.configurationFile=logback.xml", "-Dcassandra-foreground=yes"]);
         command.arg(format!("-Dcassandra.storagedir={folder}"));
@@ -219,6 +230,16 @@ impl Cassandra {
     /// SIGTERM, and waits for the end.
     pub async fn stop(&mut self) {
         self.service.stop(GRACE).await;
+    }
+
+    /// Its version goes with that of Cassandra.
+    fn jamm(&self) -> Result<PathBuf, Error> {
+        let failed = |source| Error::File { path: self.jars.clone(), source };
+        let jars = fs::read_dir(&self.jars).map_err(failed)?.filter_map(Result::ok).map(|entry| entry.path());
+        let is_jamm = |path: &PathBuf| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("jamm-"))
+        };
+        jars.into_iter().find(is_jamm).ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
     }
 
     fn write_files(&self, options: &Options) -> Result<(), Error> {

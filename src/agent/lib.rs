@@ -96,7 +96,7 @@ pub async fn run(
 }
 
 /// All addresses, of both families where the machine has both.
-async fn bind(listen: Option<SocketAddr>, port: u16) -> Result<TcpListener, server::Error> {
+pub(crate) async fn bind(listen: Option<SocketAddr>, port: u16) -> Result<TcpListener, server::Error> {
     let every = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     let address = listen.unwrap_or(every);
     let failed = |source| server::Error::Listen { address, source };

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use stheno_rpc::sidecar::restore_state::Phase;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -18,10 +19,13 @@ use crate::{manifest, verify};
 mod fetch;
 mod ground;
 mod plan;
+mod report;
 mod request;
 mod switch;
 mod tokens;
 
+pub use report::Report;
+pub(crate) use report::remembered;
 pub use request::{Mode, Request};
 
 use ground::Ground;
@@ -159,15 +163,33 @@ enum Stage {
     /// Everything is there and verified; from here on it goes forward only.
     Switching { switch: switch::Switch, sums: Sums },
     /// Done. The tokens are set again at each start, since an operator may write cassandra.yaml anew.
-    Done { tokens: Option<Vec<String>> },
+    Done {
+        tokens: Option<Vec<String>>,
+        /// What it brought; earlier versions did not write it down.
+        #[serde(default)]
+        sums: Option<Sums>,
+    },
 }
 
-/// Restores as the environment asks.
+/// Restores as the environment asks, and reports how far it is.
 pub async fn run(
     config: &Config,
     env: impl Fn(&str) -> Option<String>,
     cancel: &CancellationToken,
+    report: &Report,
 ) -> Result<Outcome, Error> {
+    let outcome = attempt(config, env, cancel, report).await;
+    report.end(config, &outcome);
+    outcome
+}
+
+async fn attempt(
+    config: &Config,
+    env: impl Fn(&str) -> Option<String>,
+    cancel: &CancellationToken,
+    report: &Report,
+) -> Result<Outcome, Error> {
+    report.set(|state| state.key = env("RESTORE_KEY").unwrap_or_default().trim().to_owned());
     let request = match Request::read(config, env)? {
         Ok(request) => request,
         Err(reason) => return Ok(Outcome::Skipped(reason)),
@@ -177,13 +199,18 @@ pub async fn run(
     let grounds = Ground::all(config.cassandra.yaml.dirs())?;
     let folder = grounds.first().map(|ground| ground.folder.clone()).unwrap_or_default();
     let dir = StateDir::open(&folder)?;
+    report.begin(&request.key, &dir);
+    report.set(|state| {
+        (state.backup, state.source) = (request.backup.to_string(), request.source.to_string());
+    });
     let progress: Progress = dir.read(STAGE)?;
     let marker = home.join(MARKER);
     // Half switched, for whatever was asked then: forward is the only way to a node that is of one piece.
     let progress = match progress.stage {
         Stage::Switching { switch, sums } => {
             tracing::info!(key = progress.key, "an interrupted switch goes on");
-            let progress = finish(config, &dir, &marker, progress.key, switch).await?;
+            report.set(|state| state.set_phase(Phase::Switching));
+            let progress = finish(config, &dir, &marker, (progress.key, sums), switch).await?;
             if progress.key == request.key {
                 return Ok(Outcome::Restored(sums));
             }
@@ -192,13 +219,15 @@ pub async fn run(
         Stage::Fetching | Stage::Done { .. } => progress,
     };
     if std::fs::read_to_string(&marker).is_ok_and(|key| key.trim() == request.key) {
-        if let (Stage::Done { tokens: Some(tokens) }, true) = (&progress.stage, progress.key == request.key) {
+        if let (Stage::Done { tokens: Some(tokens), .. }, true) = (&progress.stage, progress.key == request.key) {
             tokens::set(&config.cassandra.yaml.path, tokens)?;
         }
+        // A kill after the end was written down left the old data there.
+        switch::clean(&grounds)?;
         return Ok(Outcome::Skipped("this restore is done already"));
     }
     tokio::select! {
-        outcome = bring(config, &request, &dir, &grounds, &progress, &marker) => outcome,
+        outcome = bring(config, &request, &dir, &grounds, &progress, &marker, report) => outcome,
         () = cancel.cancelled() => Err(Error::Stopped),
     }
 }
@@ -210,7 +239,9 @@ async fn bring(
     grounds: &[Ground],
     progress: &Progress,
     marker: &Path,
+    report: &Report,
 ) -> Result<Outcome, Error> {
+    report.set(|state| state.set_phase(Phase::Fetching));
     let store = Store::open(&config.storage, Patience::Long)?;
     let layout = Layout::new(config.storage.prefix.as_deref(), request.source.clone());
     let sections = sections(&store, &layout, &request.backup).await?;
@@ -225,12 +256,13 @@ async fn bring(
         dir.write(STAGE, &Progress { key: request.key.clone(), stage: Stage::Fetching })?;
     }
     tracing::info!(backup = %request.backup, source = %request.source, files = plan.files.len(), bytes = plan.bytes(), "restoring");
-    let sums = fetch::Fetch::new(config, &store, grounds, &plan, request.mode)?.run().await?;
+    let sums = fetch::Fetch::new(config, &store, grounds, &plan, request.mode)?.run(report).await?;
     let tables = plan.tables.iter().map(Incoming::place).collect();
     let dirs = grounds.iter().map(|ground| ground.data.clone()).collect();
     let switch = switch::Switch { dirs, tables, remote: request.mode == Mode::Remote, clear: request.whole(), tokens };
     dir.write(STAGE, &Progress { key: request.key.clone(), stage: Stage::Switching { switch: switch.clone(), sums } })?;
-    finish(config, dir, marker, request.key.clone(), switch).await?;
+    report.set(|state| state.set_phase(Phase::Switching));
+    finish(config, dir, marker, (request.key.clone(), sums), switch).await?;
     Ok(Outcome::Restored(sums))
 }
 
@@ -239,7 +271,7 @@ async fn finish(
     config: &Config,
     dir: &StateDir,
     marker: &Path,
-    key: String,
+    (key, sums): (String, Sums),
     switch: switch::Switch,
 ) -> Result<Progress, Error> {
     let yaml = config.cassandra.yaml.clone();
@@ -259,7 +291,7 @@ async fn finish(
     let failed = |source| Error::File { path: marker.to_owned(), source };
     std::fs::write(marker, &key).map_err(failed)?;
     std::fs::File::open(marker).and_then(|file| file.sync_all()).map_err(failed)?;
-    let progress = Progress { key, stage: Stage::Done { tokens } };
+    let progress = Progress { key, stage: Stage::Done { tokens, sums: Some(sums) } };
     dir.write(STAGE, &progress)?;
     switch::clean(&grounds)?;
     Ok(progress)

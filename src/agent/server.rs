@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use stheno_rpc::medusa::medusa_server::MedusaServer;
 use stheno_rpc::sidecar::keeper_server::KeeperServer;
+use stheno_rpc::sidecar::restorer_server::RestorerServer;
 use stheno_rpc::sidecar::sidecar_server::SidecarServer;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -17,8 +18,11 @@ use crate::store;
 
 mod keeper;
 mod medusa;
+mod restorer;
 mod sidecar;
 mod tls;
+
+pub use restorer::beside;
 
 /// Why the service cannot be offered.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +71,7 @@ pub async fn serve(jobs: Jobs, grpc: &Grpc, listener: TcpListener) -> Result<(),
         .add_service(health_service)
         .add_service(medusa)
         .add_service(SidecarServer::new(face.clone()))
+        .add_service(RestorerServer::new(face.clone()))
         .add_service(KeeperServer::new(face));
     let stop = jobs.cancel().clone();
     match &grpc.tls {

@@ -178,7 +178,7 @@ impl Service {
                     pem.extend(read(key)?);
                     let identity = reqwest::Identity::from_pem(&pem).map_err(Error::Identity)?;
                     // Medusa's rule: the address is the pod's own, for which no certificate is made.
-                    client = client.use_rustls_tls().identity(identity).danger_accept_invalid_certs(true);
+                    client = client.identity(identity).tls_danger_accept_invalid_certs(true);
                 }
                 Ok(Self::Management { client: client.build().map_err(Error::Identity)?, url: url.clone() })
             }

@@ -20,6 +20,7 @@ mod again;
 mod error;
 mod reading;
 mod remote;
+mod transport;
 
 pub(crate) use again::{ATTEMPTS, BRIEF, pause};
 pub use error::{Cause, Error};

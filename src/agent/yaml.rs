@@ -27,14 +27,12 @@ pub enum Error {
         source: serde_yaml_ng::Error,
     },
     /// No data directory, or one within another.
-    #[error("{} must name at least one data directory in data_file_directories, and none that lies within another", path.display())]
+    #[error(
+        "{} must name at least one data directory in data_file_directories, and none of them and of \
+         local_system_data_file_directory may lie within another",
+        path.display()
+    )]
     DataDirectories {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// System tables that the data directory does not hold.
-    #[error("{} sets local_system_data_file_directory, whose tables Medusa's layout cannot hold: remove it", path.display())]
-    SystemDirectory {
         /// Which file.
         path: PathBuf,
     },
@@ -53,6 +51,8 @@ pub struct CassandraYaml {
     pub data: PathBuf,
     /// More data directories.
     pub more: Vec<PathBuf>,
+    /// Where Cassandra keeps the tables that only this node knows of, if it has a directory of its own for them.
+    pub system: Option<PathBuf>,
     /// listen_address, if given.
     pub listen: Option<String>,
     /// rpc_address, if given and not a wildcard.
@@ -70,7 +70,7 @@ pub struct CassandraYaml {
 #[derive(Deserialize, Default)]
 struct Raw {
     data_file_directories: Option<Vec<PathBuf>>,
-    local_system_data_file_directory: Option<Value>,
+    local_system_data_file_directory: Option<PathBuf>,
     commitlog_directory: Option<PathBuf>,
     hints_directory: Option<PathBuf>,
     saved_caches_directory: Option<PathBuf>,
@@ -98,16 +98,14 @@ impl CassandraYaml {
             serde_yaml_ng::from_str(text).map_err(|source| Error::Yaml { path: path.to_owned(), source })?;
         let raw = raw.unwrap_or_default();
         let dirs = raw.data_file_directories.unwrap_or_else(|| vec!["/var/lib/cassandra/data".into()]);
+        let system = raw.local_system_data_file_directory.filter(|dir| !dir.as_os_str().is_empty());
+        let all: Vec<&PathBuf> = dirs.iter().chain(&system).collect();
         let within =
-            |at: usize, dir: &PathBuf| dirs.iter().enumerate().any(|(n, other)| n != at && dir.starts_with(other));
-        let (Some((data, more)), false) =
-            (dirs.split_first(), dirs.iter().enumerate().any(|(at, dir)| within(at, dir)))
+            |at: usize, dir: &PathBuf| all.iter().enumerate().any(|(n, other)| n != at && dir.starts_with(other));
+        let (Some((data, more)), false) = (dirs.split_first(), all.iter().enumerate().any(|(at, dir)| within(at, dir)))
         else {
             return Err(Error::DataDirectories { path: path.to_owned() });
         };
-        if raw.local_system_data_file_directory.is_some_and(|dir| !dir.is_null()) {
-            return Err(Error::SystemDirectory { path: path.to_owned() });
-        }
         let port = |value: &Value| scalar(value).and_then(|text| text.parse::<u16>().ok());
         let port = |value: Option<Value>| match value {
             None | Some(Value::Null) => Ok(None),
@@ -136,6 +134,7 @@ impl CassandraYaml {
             beside: beside.into_iter().map(|(dir, usual)| dir.unwrap_or_else(|| home.join(usual))).collect(),
             data: data.clone(),
             more: more.to_vec(),
+            system,
             listen: text(raw.listen_address),
             rpc: rpc.filter(|_| !wildcard),
             wildcard,
@@ -143,9 +142,9 @@ impl CassandraYaml {
         })
     }
 
-    /// All data directories, in Cassandra's order.
+    /// All data directories, in Cassandra's order; then the one of the system's own tables, if there is one.
     pub fn dirs(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(&self.data).chain(&self.more).map(PathBuf::as_path)
+        std::iter::once(&self.data).chain(&self.more).chain(&self.system).map(PathBuf::as_path)
     }
 
     /// Where CQL answers on this node.
@@ -203,13 +202,22 @@ mod tests {
     }
 
     #[test]
+    fn the_systems_own_directory_comes_last() {
+        let dirs = |text: &str| parse(text).unwrap().dirs().map(Path::to_owned).collect::<Vec<_>>();
+        let base = "data_file_directories: [/a, /b]\nlocal_system_data_file_directory:";
+        assert_eq!(dirs(&format!("{base} /s")), ["/a", "/b", "/s"].map(PathBuf::from));
+        assert_eq!(dirs(base), ["/a", "/b"].map(PathBuf::from));
+    }
+
+    #[test]
     fn what_the_layout_cannot_hold_is_refused() {
         for dirs in ["[]", "[/a, /a]", "[/a/b, /a]"] {
             let refused = parse(&format!("data_file_directories: {dirs}"));
             assert!(matches!(refused, Err(Error::DataDirectories { .. })), "{dirs}");
         }
         assert_eq!(parse("data_file_directories: [/a, /ab]").unwrap().dirs().count(), 2);
-        assert!(matches!(parse("local_system_data_file_directory: /s"), Err(Error::SystemDirectory { .. })));
+        let within = parse("data_file_directories: [/a, /b]\nlocal_system_data_file_directory: /b/s");
+        assert!(matches!(within, Err(Error::DataDirectories { .. })));
         assert!(matches!(parse("native_transport_port: high"), Err(Error::Port { .. })));
         assert!(matches!(parse("a: [1"), Err(Error::Yaml { .. })));
     }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use scylla::client::session_builder::SessionBuilder;
-use stheno_local::cassandra::Cassandra;
+use stheno_local::cassandra::{self, Cassandra};
 use stheno_local::ports::Port;
 use stheno_local::process::Process;
 use stheno_local::run::Run;
@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
-use super::jolokia;
+use super::jolokia::{self, Jolokia};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A backup that is watched for so long hangs: the sidecar tries a node that is away for a minute.
@@ -35,7 +35,11 @@ static CASSANDRA: OnceCell<Cassandra> = OnceCell::const_new();
 
 /// The node that all tests share: their backups have names of their own.
 pub(crate) async fn cassandra() -> &'static Cassandra {
-    CASSANDRA.get_or_init(async || testing::cassandra().await.unwrap()).await
+    let start = async || {
+        let options = cassandra::Options { java: vec![jolokia::shared().option()], ..Default::default() };
+        testing::cassandra_with(&options).await.unwrap()
+    };
+    CASSANDRA.get_or_init(start).await
 }
 
 /// Makes a table with an index, if need be, and writes `count` rows of it from `from` on; each brings `bytes` of noise.
@@ -64,7 +68,7 @@ pub(crate) async fn rows_on(node: &Cassandra, table: &str, from: i32, count: i32
 /// A limit of bandwidth with which a full backup of the node, as it is now, takes at least `seconds`.
 pub(crate) async fn slow(seconds: u64) -> String {
     let node = cassandra().await;
-    node.run_nodetool(&["flush"]).await.unwrap();
+    jolokia::shared().flush("shop").await;
     let live = files(&node.data_dir()).into_iter().filter(|file| !file.to_str().unwrap().contains("/snapshots/"));
     // Files come and go while they are counted.
     let bytes: u64 = live.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
@@ -91,7 +95,7 @@ pub(crate) struct Beside {
     pub(crate) nodetool: PathBuf,
     pub(crate) name: String,
     /// Where Jolokia listens in the node, where it does: nodetool starts a virtual machine for each of its calls.
-    jolokia: Option<&'static str>,
+    jolokia: Option<String>,
 }
 
 /// A sidecar process with everything of its own.
@@ -139,23 +143,28 @@ impl Sidecar {
 
     /// Starts one; `sections` come after all others.
     pub(crate) async fn launch_with(bucket: Bucket, storage: &str, sections: &str) -> Self {
-        let jolokia = Some(jolokia::url().await);
-        Self::launch_at(cassandra().await, jolokia, bucket, storage, sections).await
+        Self::launch_at(cassandra().await, Some(jolokia::shared()), bucket, storage, sections).await
     }
 
-    /// Starts one beside a node of its own.
+    /// Starts one beside a node of its own, which takes snapshots by nodetool.
     pub(crate) async fn launch_beside(node: &Cassandra, bucket: Bucket, storage: &str, sections: &str) -> Self {
         Self::launch_at(node, None, bucket, storage, sections).await
     }
 
+    /// Starts one beside a node of its own in which Jolokia listens.
+    pub(crate) async fn launch_with_jolokia(node: &Cassandra, jolokia: &Jolokia, bucket: Bucket) -> Self {
+        Self::launch_at(node, Some(jolokia), bucket, "", "").await
+    }
+
     async fn launch_at(
         node: &Cassandra,
-        jolokia: Option<&'static str>,
+        jolokia: Option<&Jolokia>,
         bucket: Bucket,
         storage: &str,
         sections: &str,
     ) -> Self {
-        let beside = Beside { yaml: node.yaml(), nodetool: node.nodetool(), name: node.ip().to_string(), jolokia };
+        let (name, jolokia) = (node.ip().to_string(), jolokia.map(Jolokia::url));
+        let beside = Beside { yaml: node.yaml(), nodetool: node.nodetool(), name, jolokia };
         let (run, port) = (Run::temporary().unwrap(), Port::take().unwrap());
         let volume = run.folder("volume").unwrap();
         let mut sidecar =
@@ -226,7 +235,7 @@ impl Sidecar {
     fn settings(&self) -> PathBuf {
         let ini = std::fs::read_to_string(&self.ini).unwrap();
         let ours = ini.contains(&format!("nodetool_executable = {}\n", self.beside.nodetool.display()));
-        match self.beside.jolokia.filter(|_| ours && !ini.contains("[kubernetes]")) {
+        match self.beside.jolokia.as_deref().filter(|_| ours && !ini.contains("[kubernetes]")) {
             Some(url) => self.run.file("sidecar.ini", &format!("{ini}\n{}", jolokia::section(url))).unwrap(),
             None => self.ini.clone(),
         }
@@ -318,7 +327,9 @@ impl Sidecar {
     /// `stheno restore` with this sidecar's configuration and an environment.
     pub(crate) fn restore(&self, environment: &[(&str, &str)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stheno"));
-        command.args(["restore", "--config"]).arg(&self.ini).envs(environment.iter().copied());
+        command.args(["restore", "--config"]).arg(&self.ini);
+        // Others restore beside it.
+        command.env("STHENO_LISTEN", "127.0.0.1:0").envs(environment.iter().copied());
         command.stdin(std::process::Stdio::null());
         command
     }

@@ -2,14 +2,19 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use nix::fcntl::{Flock, FlockArg};
+use serde_json::{Value, json};
 use stheno_agent::config::Snapshots;
 use stheno_agent::snapshot::{Error, Service};
+use stheno_local::cassandra::{self, Cassandra};
 use stheno_local::ports::Port;
 use stheno_local::provision::cache_folder;
+use stheno_local::testing;
 use stheno_rpc::sidecar::node_state::Phase;
-use tokio::sync::OnceCell;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::ground::{Bucket, Sidecar, cassandra, phase, rows, snapshots};
 use super::medusa;
@@ -36,20 +41,63 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said));
 }
 
-static LISTENING: OnceCell<(Port, String)> = OnceCell::const_new();
+/// Jolokia in a node: the agent comes with its virtual machine, for attaching it, or nodetool, takes another one each time.
+pub(crate) struct Jolokia(Port);
 
-/// Where Jolokia listens in the node that all tests share; attached to it on first use.
-pub(crate) async fn url() -> &'static str {
-    let attach = async || {
-        let port = Port::take().unwrap();
-        let node = cassandra().await.id().unwrap().to_string();
-        let number = port.number().to_string();
-        let arguments = ["--host", "127.0.0.1", "--port", &number, "start", &node];
-        run(Command::new("java").arg("-jar").arg(agent()).args(arguments));
-        let url = format!("http://{}/jolokia/", port.address());
-        (port, url)
-    };
-    &LISTENING.get_or_init(attach).await.1
+impl Jolokia {
+    pub(crate) fn take() -> Self {
+        Self(Port::take().unwrap())
+    }
+
+    /// What makes a node's virtual machine listen.
+    pub(crate) fn option(&self) -> String {
+        format!("-javaagent:{}=host=127.0.0.1,port={}", agent().display(), self.0.number())
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/jolokia/", self.0.address())
+    }
+
+    /// A node of its own that listens.
+    pub(crate) async fn node(mut options: cassandra::Options) -> (Cassandra, Self) {
+        let jolokia = Self::take();
+        options.java.push(jolokia.option());
+        (testing::cassandra_with(&options).await.unwrap(), jolokia)
+    }
+
+    /// As `nodetool flush`.
+    pub(crate) async fn flush(&self, keyspace: &str) {
+        self.call("forceKeyspaceFlush(java.lang.String,[Ljava.lang.String;)", json!([keyspace, []])).await;
+    }
+
+    /// As `nodetool compact`.
+    pub(crate) async fn compact(&self, keyspace: &str) {
+        let operation = "forceKeyspaceCompaction(boolean,java.lang.String,[Ljava.lang.String;)";
+        self.call(operation, json!([false, keyspace, []])).await;
+    }
+
+    async fn call(&self, operation: &str, arguments: Value) {
+        let asked = json!({
+            "type": "exec",
+            "mbean": "org.apache.cassandra.db:type=StorageService",
+            "operation": operation,
+            "arguments": arguments,
+        })
+        .to_string();
+        let mut stream = TcpStream::connect(self.0.address()).await.unwrap();
+        let head = format!("POST /jolokia/ HTTP/1.0\r\nContent-Length: {}\r\n\r\n", asked.len());
+        stream.write_all((head + &asked).as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains(r#""status":200"#), "{operation}: {answer}");
+    }
+}
+
+static SHARED: OnceLock<Jolokia> = OnceLock::new();
+
+/// That of the node that all tests share.
+pub(crate) fn shared() -> &'static Jolokia {
+    SHARED.get_or_init(Jolokia::take)
 }
 
 /// The lines of medusa.ini that name it.
@@ -74,7 +122,8 @@ async fn a_snapshot_is_taken_and_cleared_by_nodetool() {
 
 #[tokio::test]
 async fn a_snapshot_is_taken_and_cleared_by_jolokia() {
-    let url = url().await.to_owned();
+    cassandra().await;
+    let url = shared().url();
     let mut sidecar = Sidecar::launch_with(Bucket::Local, "", &section(&url)).await;
     rows("jolokia", 0, 20, 50).await;
     let state = sidecar.backup("jolokia", false).await;

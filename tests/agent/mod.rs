@@ -12,6 +12,7 @@ mod hazards;
 mod jolokia;
 mod keeping;
 mod medusa;
+mod progress;
 mod proxy;
 mod purge;
 mod restore;

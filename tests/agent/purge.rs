@@ -13,6 +13,7 @@ use stheno_rpc::sidecar::{PlanPurgeRequest, PurgePlan};
 use tonic::{Code, Status};
 
 use super::ground::{Bucket, ELSEWHERE, Sidecar, files, phase, rows_on, unpack};
+use super::jolokia::Jolokia;
 use super::medusa;
 
 const NO_GRACE: &str = "backup_grace_period_in_days = 0";
@@ -234,8 +235,8 @@ async fn the_last_good_backup_is_never_purged() {
 #[tokio::test]
 async fn a_purge_beside_a_running_backup_takes_nothing_of_it() {
     // A node of its own: what goes up is what is written here.
-    let node = stheno_local::testing::cassandra().await.unwrap();
-    let mut sidecar = Sidecar::launch_beside(&node, Bucket::s3().await, "", "").await;
+    let (node, jolokia) = Jolokia::node(Default::default()).await;
+    let mut sidecar = Sidecar::launch_with_jolokia(&node, &jolokia, Bucket::s3().await).await;
     rows_on(&node, "beside", 0, 40, 200).await;
     assert_eq!(phase(&sidecar.backup("beside-one", false).await), Phase::Finished);
     sidecar.stop().await;

@@ -298,6 +298,14 @@ async fn nothing_is_brought_twice() {
     let said = restore(&sidecar, "b1", "third", &[]).unwrap();
     let resumed: u32 = said.split_once("resumed=").unwrap().1.split_whitespace().next().unwrap().parse().unwrap();
     assert!(resumed > 50, "{said}");
+
+    // As a kill right after the end leaves it: the old data still takes its room.
+    let folder = sidecar.run.path().join(".stheno-restore");
+    write(&folder, "old/ks/t-1/nb-1-big-Data.db", "old");
+    write(&folder, "new/ks/t-1/nb-2-big-Data.db", "new");
+    let said = restore(&sidecar, "b1", "third", &[]).unwrap();
+    assert!(said.contains("done already"), "{said}");
+    assert!(!folder.join("old").exists() && !folder.join("new").exists());
 }
 
 /// Over the network, big files in parts: what comes back is what went up, and what was changed there does not come back.

@@ -3,12 +3,18 @@
 
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
-use stheno_local::cassandra::Cassandra;
+use stheno_local::cassandra::{Cassandra, Options};
+use stheno_local::cluster::Server;
+use stheno_local::run::Run;
 use stheno_local::testing;
 use stheno_rpc::sidecar::node_state::Phase;
 
 use super::ground::{Bucket, Sidecar, files, phase, unpack};
+use super::jolokia::Jolokia;
 use super::medusa;
+
+/// What both versions want to be told before they make a view.
+const VIEWS: &str = "materialized_views_enabled: true\n";
 
 async fn session(node: &Cassandra) -> Session {
     SessionBuilder::new().known_node_addr(node.cql()).build().await.unwrap()
@@ -36,6 +42,8 @@ async fn fill(node: &Cassandra) {
         "CREATE KEYSPACE life WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1}",
         "CREATE TABLE life.things (id int PRIMARY KEY, colour text)",
         "CREATE INDEX things_colour ON life.things (colour)",
+        "CREATE MATERIALIZED VIEW life.by_colour AS SELECT id, colour FROM life.things \
+         WHERE colour IS NOT NULL AND id IS NOT NULL PRIMARY KEY (colour, id)",
         "CREATE TABLE life.dropped (id int PRIMARY KEY)",
         "CREATE TABLE life.anew (id int PRIMARY KEY)",
         "CREATE TABLE life.hits (id int PRIMARY KEY, n counter)",
@@ -56,7 +64,7 @@ async fn fill(node: &Cassandra) {
 }
 
 /// What comes after the backup, flushed and not flushed.
-async fn change(node: &Cassandra) {
+async fn change(node: &Cassandra, jolokia: &Jolokia) {
     for statement in [
         "DROP TABLE life.dropped",
         "DROP TABLE life.anew",
@@ -67,7 +75,7 @@ async fn change(node: &Cassandra) {
     ] {
         cql(node, statement).await;
     }
-    node.run_nodetool(&["flush"]).await.unwrap();
+    jolokia.flush("life").await;
     cql(node, "INSERT INTO life.things (id, colour) VALUES (2000, 'c0')").await;
 }
 
@@ -75,6 +83,7 @@ async fn as_backed_up(node: &Cassandra) {
     for (query, expected) in [
         ("SELECT count(*) FROM life.things", 60),
         ("SELECT count(*) FROM life.things WHERE colour = 'c0'", 20),
+        ("SELECT count(*) FROM life.by_colour WHERE colour = 'c0'", 20),
         ("SELECT count(*) FROM life.dropped", 60),
         ("SELECT count(*) FROM life.anew", 60),
         ("SELECT count(*) FROM life.hits WHERE id = 1", 1),
@@ -89,33 +98,33 @@ async fn as_backed_up(node: &Cassandra) {
 /// Ours restored by us, ours by Medusa, Medusa's by us; in place, and on another node.
 #[tokio::test]
 async fn a_node_lives_on_with_the_data_of_its_backup() {
-    let mut node = testing::cassandra().await.unwrap();
-    let sidecar = Sidecar::launch_beside(&node, Bucket::Local, "", "").await;
+    let (mut node, jolokia) = Jolokia::node(Options { extra: VIEWS.to_owned(), ..Options::default() }).await;
+    let sidecar = Sidecar::launch_with_jolokia(&node, &jolokia, Bucket::Local).await;
     fill(&node).await;
     let ours = sidecar.backup("life-ours", false).await;
     assert_eq!(phase(&ours), Phase::Finished, "{ours:?}");
     medusa::cli(&sidecar.ini, &["backup-node", "--backup-name", "life-theirs", "--mode", "full"]).await;
-    change(&node).await;
+    change(&node, &jolokia).await;
     node.stop().await;
     let said = restored(&sidecar, &[("BACKUP_NAME", "life-ours"), ("RESTORE_KEY", "1")]);
     assert!(!said.contains("kept=0 "), "nothing of the node was used: {said}");
     node.start().await.unwrap();
     as_backed_up(&node).await;
 
-    change(&node).await;
+    change(&node, &jolokia).await;
     node.stop().await;
     restored(&sidecar, &[("BACKUP_NAME", "life-theirs"), ("RESTORE_KEY", "2")]);
     node.start().await.unwrap();
     as_backed_up(&node).await;
 
-    change(&node).await;
+    change(&node, &jolokia).await;
     node.stop().await;
     medusas_restore(&sidecar, &node, "life-ours").await;
     node.start().await.unwrap();
     as_backed_up(&node).await;
 
     // On another node, which was never part of this ring.
-    let mut other = testing::cassandra().await.unwrap();
+    let mut other = testing::cassandra_with(&Options { extra: VIEWS.to_owned(), ..Options::default() }).await.unwrap();
     cql(&other, "CREATE KEYSPACE own WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1}").await;
     other.stop().await;
     let tokens = tokens(&node).await;
@@ -136,6 +145,63 @@ async fn a_node_lives_on_with_the_data_of_its_backup() {
     as_backed_up(&other).await;
     assert_eq!(self::tokens(&other).await, tokens);
     assert_eq!(count(&other, "SELECT count(*) FROM system.peers").await, 0);
+}
+
+/// Cassandra 5.0, with an index attached to its SSTables (SAI), and the system's own tables in a directory of their own. The
+/// restored backup is a differential one that came after a compaction.
+#[tokio::test]
+async fn a_node_of_5_0_lives_on_with_the_data_of_its_backup() {
+    let run = Run::temporary().unwrap();
+    let system = run.folder("system-data").unwrap();
+    let extra = format!("{VIEWS}local_system_data_file_directory: {}\n", system.display());
+    let (mut node, jolokia) = Jolokia::node(Options { server: Server::Cassandra50, extra, ..Options::default() }).await;
+    let sidecar = Sidecar::launch_with_jolokia(&node, &jolokia, Bucket::Local).await;
+    fill(&node).await;
+    cql(&node, "CREATE TABLE life.sizes (id int PRIMARY KEY, size int)").await;
+    cql(&node, "CREATE INDEX sizes_size ON life.sizes (size) USING 'sai'").await;
+    for half in [0..30, 30..60] {
+        for id in half {
+            cql(&node, &format!("INSERT INTO life.sizes (id, size) VALUES ({id}, {})", id % 4)).await;
+        }
+        jolokia.flush("life").await;
+    }
+    let before = sidecar.backup("five-before", false).await;
+    assert_eq!(phase(&before), Phase::Finished, "{before:?}");
+    jolokia.compact("life").await;
+    let after = sidecar.backup("five-after", false).await;
+    assert_eq!(phase(&after), Phase::Finished, "{after:?}");
+    assert!(after.files_reused > 0, "nothing of the pool was used: {after:?}");
+    let ip = node.ip().to_string();
+    let objects = |name: &str| -> Vec<String> {
+        let all = sidecar.manifest("", name, &ip).into_iter().map(|object| object.path);
+        all.filter(|path| path.contains("/life/sizes-")).collect()
+    };
+    let (old, new) = (objects("five-before"), objects("five-after"));
+    assert!(new.iter().any(|path| path.contains("SAI+")), "{new:?}");
+    assert!(!new.iter().any(|path| old.contains(path)), "the compaction changed nothing");
+    assert!(sidecar.manifest("", "five-after", &ip).iter().any(|object| object.path.contains("/data/system/local-")));
+    for name in ["five-before", "five-after"] {
+        medusa::cli(&sidecar.ini, &["verify", "--backup-name", name, "--enable-md5-checks"]).await;
+    }
+
+    change(&node, &jolokia).await;
+    cql(&node, "TRUNCATE life.sizes").await;
+    node.stop().await;
+    let said = restored(&sidecar, &[("BACKUP_NAME", "five-after"), ("RESTORE_KEY", "1")]);
+    assert!(!said.contains("kept=0 "), "nothing of the node was used: {said}");
+    let local = |root: &std::path::Path| {
+        let all = files(root).into_iter().filter(|file| file.to_str().unwrap().contains("/system/local-"));
+        all.filter(|file| !file.to_str().unwrap().contains("/snapshots/")).count()
+    };
+    assert!(local(&system) > 0 && local(&node.data_dir()) == 0, "the system's own tables are in the wrong place");
+    node.start().await.unwrap();
+    as_backed_up(&node).await;
+    for (query, expected) in
+        [("SELECT count(*) FROM life.sizes", 60), ("SELECT count(*) FROM life.sizes WHERE size = 3", 15)]
+    {
+        assert_eq!(count(&node, query).await, expected, "{query}");
+    }
+    assert!(local(&system) > 0 && local(&node.data_dir()) == 0);
 }
 
 async fn tokens(node: &Cassandra) -> Vec<String> {

@@ -5,11 +5,12 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use scylla::client::session_builder::SessionBuilder;
-use stheno_local::testing;
+use stheno_local::cassandra;
 use stheno_rpc::sidecar::VerifyRequest;
 use stheno_rpc::sidecar::node_state::Phase;
 
-use super::ground::{Bucket, ELSEWHERE, Sidecar, cassandra, files, phase, rows, rows_on};
+use super::ground::{Bucket, ELSEWHERE, Sidecar, cassandra as shared_node, files, phase, rows, rows_on};
+use super::jolokia::Jolokia;
 use super::medusa;
 
 /// Content by place below its data directory, over all of them.
@@ -124,7 +125,7 @@ async fn a_restore_fills_several_directories() {
 /// A node with two directories: backed up, verified, changed, restored, and its rows are those of the backup.
 #[tokio::test]
 async fn a_node_with_two_directories_lives_on() {
-    let mut node = testing::cassandra().await.unwrap();
+    let (mut node, jolokia) = Jolokia::node(cassandra::Options::default()).await;
     node.stop().await;
     let dirs = [node.data_dir(), node.data_dir().with_file_name("data-2")];
     let yaml = std::fs::read_to_string(node.yaml()).unwrap();
@@ -134,9 +135,9 @@ async fn a_node_with_two_directories_lives_on() {
     node.start().await.unwrap();
     for from in 0..4 {
         rows_on(&node, "spread", from * 50, 50, 2000).await;
-        node.run_nodetool(&["flush", "shop"]).await.unwrap();
+        jolokia.flush("shop").await;
     }
-    let sidecar = Sidecar::launch_beside(&node, Bucket::Local, "", "").await;
+    let sidecar = Sidecar::launch_with_jolokia(&node, &jolokia, Bucket::Local).await;
     let one = sidecar.backup("spread-one", false).await;
     assert_eq!(phase(&one), Phase::Finished, "{one:?}");
     let again = sidecar.backup("spread-two", false).await;
@@ -192,14 +193,14 @@ async fn files_without_a_byte_are_files() {
              for dir in '{}'/shop/hollow-*/snapshots/\"$name\"; do\n: > \"$dir/da-9-bti-Rows.db\"\n\
              : > \"$dir/.hollow_colour/da-9-bti-Rows.db\"\ndone\n",
             sidecar.beside.nodetool.display(),
-            cassandra().await.data_dir().display()
+            shared_node().await.data_dir().display()
         );
         let nodetool = sidecar.run.file("nodetool", &script).unwrap();
         std::fs::set_permissions(&nodetool, std::fs::Permissions::from_mode(0o755)).unwrap();
         sidecar.by_nodetool(nodetool);
         sidecar.configure("", "").await;
         sidecar.start().await;
-        let node = cassandra().await.ip().to_string();
+        let node = shared_node().await.ip().to_string();
         for (name, full) in [("hollow-a", false), ("hollow-b", false), ("hollow-c", true)] {
             let state = sidecar.backup(name, full).await;
             assert_eq!(phase(&state), Phase::Finished, "{state:?}");

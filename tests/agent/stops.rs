@@ -7,6 +7,7 @@ use stheno_rpc::sidecar::node_state::Phase;
 use stheno_rpc::sidecar::{Claim, NodeState};
 
 use super::ground::{Bucket, Sidecar, cassandra, phase, rows, slow, snapshots};
+use super::jolokia::shared;
 use super::medusa;
 
 /// Seconds that a full backup takes at least: time to stop it on its way, whatever other tests put on the node.
@@ -49,7 +50,7 @@ async fn stopped_while_uploading(full: bool, kill: bool) {
     }
     // Rows that come now are not of this backup: it goes on with its snapshot.
     rows("stops", 1000, 20, 50).await;
-    cassandra().await.run_nodetool(&["flush", "shop"]).await.unwrap();
+    shared().flush("shop").await;
     assert_eq!(snapshots(&format!("medusa-{name}")).await, taken);
     sidecar.start().await;
     assert_eq!(status(&sidecar, &name).await, StatusType::InProgress);

@@ -11,7 +11,8 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::io::AsyncWriteExt;
 
 use super::ground::{self, Ground};
-use super::plan::{Plan, Wanted};
+use super::plan::{Incoming, Plan, Wanted};
+use super::report::Report;
 use super::request::Mode;
 use super::{Error, Sums, switch};
 use crate::config::Config;
@@ -25,8 +26,9 @@ const HASHES: usize = 2;
 /// Attempts for one object, and the wait between them.
 const ATTEMPTS: u32 = 4;
 const WAIT: Duration = Duration::from_secs(2);
-/// How often the log hears of the progress.
-const REPORT: Duration = Duration::from_secs(10);
+/// How often the log hears of the progress, and how often a watcher.
+const LOG: Duration = Duration::from_secs(10);
+const TELL: Duration = Duration::from_millis(500);
 
 pub(super) struct Fetch<'a> {
     store: &'a Store,
@@ -50,14 +52,19 @@ impl<'a> Fetch<'a> {
         plan: &'a Plan,
         mode: Mode,
     ) -> Result<Self, Error> {
+        // It comes last.
+        let system = config.cassandra.yaml.system.as_ref().and_then(|_| grounds.len().checked_sub(1));
         // In each data directory: what lies there of the table goes, wherever its new files are.
-        for (ground, incoming) in grounds.iter().flat_map(|ground| plan.tables.iter().map(move |table| (ground, table)))
-        {
-            let place = incoming.place();
-            let dir = ground.incoming().join(&place.keyspace).join(&place.table);
-            fs::create_dir_all(&dir).map_err(|source| Error::File { path: dir, source })?;
+        for (at, ground) in grounds.iter().enumerate() {
+            for place in plan.tables.iter().map(Incoming::place) {
+                if system == Some(at) && !ground::is_local(&format!("{}/{}", place.keyspace, place.table)) {
+                    continue;
+                }
+                let dir = ground.incoming().join(&place.keyspace).join(&place.table);
+                fs::create_dir_all(&dir).map_err(|source| Error::File { path: dir, source })?;
+            }
         }
-        let homes = ground::spread(grounds, &plan.files, mode == Mode::InPlace)?;
+        let homes = ground::spread(grounds, &plan.files, mode == Mode::InPlace, system)?;
         Ok(Self {
             store,
             grounds,
@@ -73,15 +80,20 @@ impl<'a> Fetch<'a> {
     }
 
     /// Until everything is on the volume, verified and durable.
-    pub(super) async fn run(&self) -> Result<Sums, Error> {
-        let mut report = tokio::time::interval(REPORT);
-        report.reset();
+    pub(super) async fn run(&self, report: &Report) -> Result<Sums, Error> {
+        let (mut log, mut tell) = (tokio::time::interval(LOG), tokio::time::interval(TELL));
+        log.reset();
         let work = self.all();
         tokio::pin!(work);
         loop {
             tokio::select! {
                 outcome = &mut work => return outcome,
-                _ = report.tick() => tracing::info!(
+                _ = tell.tick() => report.set(|state| {
+                    (state.files_total, state.bytes_total) = (self.plan.files.len() as u64, self.plan.bytes());
+                    state.files_done = self.files_done.load(Ordering::Relaxed);
+                    state.bytes_done = self.bytes_done.load(Ordering::Relaxed);
+                }),
+                _ = log.tick() => tracing::info!(
                     files = self.files_done.load(Ordering::Relaxed),
                     of_files = self.plan.files.len(),
                     bytes = self.bytes_done.load(Ordering::Relaxed),

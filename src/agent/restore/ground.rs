@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 use super::plan::Wanted;
 use super::{Error, FOLDER};
 
-/// Keyspaces that Cassandra keeps in its first data directory alone (CASSANDRA-14793).
-const FIRST: [&str; 2] = ["system", "system_schema"];
+/// Keyspaces that Cassandra keeps in one place alone (CASSANDRA-14793): `local_system_data_file_directory`, else the first
+/// data directory.
+const LOCAL: [&str; 2] = ["system", "system_schema"];
+/// Tables of `system` that grow with the data, and are spread with it.
+const SPREAD: [&str; 5] = ["batches", "paxos", "compaction_history", "prepared_statements", "repairs"];
 /// Bytes that stay free whatever is brought: Cassandra has to start.
 const RESERVE: u64 = 16 << 20;
 
@@ -32,11 +35,16 @@ impl Ground {
     fn of(data: &Path, at: usize) -> Result<Self, Error> {
         let failed = |source| Error::File { path: data.to_owned(), source };
         fs::create_dir_all(data).map_err(failed)?;
-        let device = |path: &Path| fs::metadata(path).map(|found| found.dev());
-        let beside = data.parent().filter(|home| device(home).ok() == device(data).ok());
-        let folder = beside.unwrap_or(data).join(FOLDER);
+        let folder = Self::home(data);
         let folder = if at == 0 { folder } else { folder.join(at.to_string()) };
         Ok(Self { data: data.to_owned(), folder })
+    }
+
+    /// The folder of the first one, with the stage in it.
+    pub(super) fn home(data: &Path) -> PathBuf {
+        let device = |path: &Path| fs::metadata(path).map(|found| found.dev());
+        let beside = data.parent().filter(|home| device(home).ok() == device(data).ok());
+        beside.unwrap_or(data).join(FOLDER)
     }
 
     /// Where the new directories wait.
@@ -73,8 +81,14 @@ pub(super) fn fits(grounds: &[Ground], missing: &[(usize, u64)]) -> Result<(), E
 }
 
 /// Chooses the ground of each file: all components of an SSTable go to one, where an interrupted run brought one of them,
-/// else where the node has it (`keep`), else so that all are filled alike, each by its room.
-pub(super) fn spread(grounds: &[Ground], files: &[Wanted], keep: bool) -> Result<Vec<usize>, Error> {
+/// else where the node has it (`keep`), else so that all are filled alike, each by its room. `system` says which one is of
+/// the system's own tables alone, if any is: Cassandra looks for them nowhere else, and for no others there.
+pub(super) fn spread(
+    grounds: &[Ground],
+    files: &[Wanted],
+    keep: bool,
+    system: Option<usize>,
+) -> Result<Vec<usize>, Error> {
     if grounds.len() == 1 {
         return Ok(vec![0; files.len()]);
     }
@@ -89,8 +103,14 @@ pub(super) fn spread(grounds: &[Ground], files: &[Wanted], keep: bool) -> Result
         }
         let brought = grounds.iter().position(|ground| ground.incoming().join(to).exists());
         let own = || grounds.iter().position(|ground| keep && ground.data.join(to).exists());
-        let first = || FIRST.contains(&to.split('/').next().unwrap_or_default()).then_some(0);
-        homes.extend(brought.or_else(own).or_else(first).map(|at| (table, at)));
+        let local = is_local(to);
+        let of_system = || LOCAL.iter().any(|keyspace| to.split('/').next() == Some(keyspace));
+        let alone = || match system {
+            Some(system) => local.then_some(system),
+            None => of_system().then_some(0),
+        };
+        let fits = |at: &usize| system.is_none_or(|system| local == (*at == system));
+        homes.extend(brought.or_else(own).filter(fits).or_else(alone).map(|at| (table, at)));
     }
     let rooms = grounds.iter().map(Ground::room).collect::<Result<Vec<_>, _>>()?;
     let mut given = vec![0_u64; grounds.len()];
@@ -104,11 +124,19 @@ pub(super) fn spread(grounds: &[Ground], files: &[Wanted], keep: bool) -> Result
             continue;
         }
         let full = |at: &usize| given[*at].saturating_add(*size) as f64 / share(*at).max(1) as f64;
-        let emptiest = (0..grounds.len()).min_by(|a, b| full(a).total_cmp(&full(b))).unwrap_or(0);
+        let others = (0..grounds.len()).filter(|at| Some(*at) != system);
+        let emptiest = others.min_by(|a, b| full(a).total_cmp(&full(b))).unwrap_or(0);
         given[emptiest] = given[emptiest].saturating_add(*size);
         homes.insert(table, emptiest);
     }
     Ok(files.iter().map(|wanted| homes.get(sstable(&wanted.to)).copied().unwrap_or(0)).collect())
+}
+
+/// Whether a file is of a table that only this node knows of, and that is kept in one place.
+pub(super) fn is_local(to: &str) -> bool {
+    let (keyspace, rest) = to.split_once('/').unwrap_or((to, ""));
+    let table = rest.split(['-', '/']).next().unwrap_or_default();
+    LOCAL.contains(&keyspace) && !(keyspace == "system" && SPREAD.contains(&table))
 }
 
 /// The SSTable that a file is a component of: `ks/t-1/nb-7-big` of `ks/t-1/nb-7-big-Data.db`, and of its attached indexes.
@@ -153,7 +181,7 @@ mod tests {
         }
         files.push(wanted("system/local-1/nb-1-big-Data.db", 1_000_000));
         files.push(wanted("ks/t-1/odd", 1));
-        let homes = spread(&grounds, &files, false).unwrap();
+        let homes = spread(&grounds, &files, false, None).unwrap();
         let mut given = [0_u64; 3];
         for (one, at) in files.iter().zip(&homes) {
             given[*at] += one.object.size;
@@ -171,9 +199,29 @@ mod tests {
             fs::create_dir_all(dir.path().join(path).parent().unwrap()).unwrap();
             fs::write(dir.path().join(path), text).unwrap();
         }
-        let homes = spread(&grounds, &files, true).unwrap();
+        let homes = spread(&grounds, &files, true, None).unwrap();
         let home = |to: &str| homes[files.iter().position(|file| file.to == to).unwrap()];
         assert_eq!((home("ks/t-1/nb-7-big-Data.db"), home("ks/t-1/nb-9-big-Index.db")), (2, 1));
+    }
+
+    #[test]
+    fn the_systems_own_tables_have_a_directory_of_their_own() {
+        let (dir, grounds) = node();
+        let files: Vec<Wanted> = [
+            "system/local-1/nb-1-big-Data.db",
+            "system_schema/tables-1/nb-1-big-Data.db",
+            "system/paxos-1/nb-1-big-Data.db",
+            "system_auth/roles-1/nb-1-big-Data.db",
+            "ks/t-1/nb-1-big-Data.db",
+        ]
+        .map(|to| wanted(to, 1 << 40))
+        .into();
+        // Where the table was before the setting was made, Cassandra does not look any more.
+        fs::create_dir_all(dir.path().join("one/system/local-1")).unwrap();
+        fs::write(dir.path().join("one/system/local-1/nb-1-big-Data.db"), "x").unwrap();
+        let homes = spread(&grounds, &files, true, Some(2)).unwrap();
+        assert_eq!((homes[0], homes[1]), (2, 2));
+        assert!(homes[2..].iter().all(|at| *at < 2), "{homes:?}");
     }
 
     #[test]

@@ -16,7 +16,8 @@ use super::{Face, claimed};
 use crate::jobs::{Jobs, Refusal};
 
 /// What a client may count on beside Medusa's contract.
-const FEATURES: [&str; 9] = ["start", "watch", "resume", "delete", "purge", "plan-purge", "verify", "cancel", "list"];
+const FEATURES: [&str; 10] =
+    ["start", "watch", "resume", "delete", "purge", "plan-purge", "verify", "cancel", "list", "watch-restore"];
 
 type States = Pin<Box<dyn Stream<Item = Result<NodeState, Status>> + Send>>;
 

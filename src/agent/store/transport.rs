@@ -1,0 +1,352 @@
+//! The way of requests to a store: what takes long is no failure, what stands still is one.
+//!
+//! A part of fifty megabytes on a slow line takes minutes, and nothing is wrong as long as bytes go; so there is no limit of
+//! a request in all where nobody waits for the answer, only one of the time in which no byte goes or comes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use object_store::client::{
+    ClientConfigKey, ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody,
+    HttpResponse, HttpResponseBody, HttpService,
+};
+use reqwest::Certificate;
+use tokio::time::{Instant, Sleep};
+
+/// Bytes that are given to a connection at once, which is the step in which progress is seen.
+const PIECE: usize = 64 << 10;
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(10);
+/// The same where credentials are asked for, at an address that may not exist outside of a cloud.
+const CONNECT_METADATA: Duration = Duration::from_secs(1);
+
+/// How long a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// From its begin to the end of the answer, if somebody waits for it.
+    pub(super) whole: Option<Duration>,
+    /// Without a byte that goes or comes.
+    pub(super) silence: Duration,
+}
+
+/// Connects the clients of stores.
+#[derive(Debug, Clone)]
+pub(super) struct Transport {
+    pub(super) limits: Limits,
+    /// Trusted beside those of the system.
+    pub(super) authorities: Vec<Certificate>,
+}
+
+impl Transport {
+    /// What a store's client is told beside it; what differs from it is for credentials.
+    pub(super) fn options() -> ClientOptions {
+        ClientOptions::new().with_connect_timeout(CONNECT).with_allow_http(true)
+    }
+}
+
+impl HttpConnector for Transport {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let of = |key| options.get_config_value(&key);
+        let usual = Self::options().get_config_value(&ClientConfigKey::ConnectTimeout);
+        let metadata = of(ClientConfigKey::ConnectTimeout) != usual;
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("stheno/", env!("CARGO_PKG_VERSION")))
+            .http1_only()
+            .connect_timeout(if metadata { CONNECT_METADATA } else { CONNECT })
+            .tls_certs_merge(self.authorities.iter().cloned())
+            .tls_danger_accept_invalid_certs(of(ClientConfigKey::AllowInvalidCertificates).as_deref() == Some("true"))
+            // An object's size is that of what lies there.
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate();
+        if let Some(whole) = self.limits.whole {
+            builder = builder.timeout(whole);
+        }
+        let failed = |error| object_store::Error::Generic { store: "HTTP client", source: Box::new(error) };
+        let client = builder.build().map_err(failed)?;
+        Ok(HttpClient::new(Client { client, silence: self.limits.silence }))
+    }
+}
+
+#[derive(Debug)]
+struct Client {
+    client: reqwest::Client,
+    silence: Duration,
+}
+
+#[async_trait::async_trait]
+impl HttpService for Client {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let (parts, body) = request.into_parts();
+        let url = reqwest::Url::parse(&parts.uri.to_string());
+        let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        let mut request = reqwest::Request::new(parts.method, url);
+        *request.headers_mut() = parts.headers;
+        let sent = Arc::new(AtomicU64::new(0));
+        let small = body.as_bytes().filter(|content| content.len() <= PIECE).cloned();
+        *request.body_mut() = Some(match small {
+            Some(content) => content.into(),
+            None => reqwest::Body::wrap(Pieces { body, left: Bytes::new(), sent: Arc::clone(&sent) }),
+        });
+        let answer = tokio::select! {
+            answer = self.client.execute(request) => answer.map_err(trouble)?,
+            () = silence(&sent, self.silence) => return Err(silent(self.silence)),
+        };
+        let (parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
+        let timer = Box::pin(tokio::time::sleep(self.silence));
+        let body = HttpResponseBody::new(Awaited { body, silence: self.silence, timer });
+        Ok(HttpResponse::from_parts(parts, body))
+    }
+}
+
+/// Ends when nothing has gone for so long.
+async fn silence(sent: &AtomicU64, limit: Duration) {
+    let mut last = sent.load(Ordering::Relaxed);
+    loop {
+        tokio::time::sleep(limit).await;
+        let now = sent.load(Ordering::Relaxed);
+        if now == last {
+            return;
+        }
+        last = now;
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no byte went or came for {} s", .0.as_secs())]
+struct Silent(Duration);
+
+fn silent(limit: Duration) -> HttpError {
+    HttpError::new(HttpErrorKind::Timeout, Silent(limit))
+}
+
+/// What a failure is, which decides whether a client tries again. The address is no part of it: it may be signed.
+fn trouble(error: reqwest::Error) -> HttpError {
+    let kind = if error.is_timeout() {
+        HttpErrorKind::Timeout
+    } else if error.is_connect() {
+        HttpErrorKind::Connect
+    } else if error.is_decode() {
+        HttpErrorKind::Decode
+    } else {
+        below(&error)
+    };
+    HttpError::new(kind, error.without_url())
+}
+
+/// The same by what the connection said.
+fn below(error: &reqwest::Error) -> HttpErrorKind {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            if error.is_closed() || error.is_incomplete_message() || error.is_body_write_aborted() {
+                return HttpErrorKind::Request;
+            }
+            if error.is_timeout() {
+                return HttpErrorKind::Timeout;
+            }
+        }
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if kind == Some(std::io::ErrorKind::TimedOut) {
+            return HttpErrorKind::Timeout;
+        }
+        if matches!(
+            kind,
+            Some(
+                std::io::ErrorKind::ConnectionAborted
+                    | std::io::ErrorKind::ConnectionReset
+                    | std::io::ErrorKind::BrokenPipe
+                    | std::io::ErrorKind::UnexpectedEof
+            )
+        ) {
+            return HttpErrorKind::Interrupted;
+        }
+        source = error.source();
+    }
+    HttpErrorKind::Unknown
+}
+
+/// A request's content in small pieces, counted as the connection takes them.
+#[derive(Debug)]
+struct Pieces {
+    body: HttpRequestBody,
+    left: Bytes,
+    sent: Arc<AtomicU64>,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        while self.left.is_empty() {
+            match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(content) => self.left = content,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+            }
+        }
+        let length = PIECE.min(self.left.len());
+        let piece = self.left.split_to(length);
+        self.sent.fetch_add(length as u64, Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.body.size_hint().exact().map(|rest| rest + self.left.len() as u64);
+        rest.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// An answer's content, whose pieces may be long in coming, but not for ever.
+#[derive(Debug)]
+struct Awaited {
+    body: reqwest::Body,
+    silence: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Body for Awaited {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let limit = self.silence;
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.timer.as_mut().reset(Instant::now() + limit);
+            return Poll::Ready(frame.map(|frame| frame.map_err(trouble)));
+        }
+        std::task::ready!(self.timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err(silent(limit))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use object_store::PutPayload;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+    use super::*;
+
+    const SILENCE: Duration = Duration::from_millis(800);
+    const SIZE: usize = 24 << 20;
+
+    /// A server with little room of its own, so that what it does not read stays with the client.
+    fn listener() -> TcpListener {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(64 << 10).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        socket.listen(8).unwrap()
+    }
+
+    async fn ask(to: &TcpListener, method: http::Method, body: HttpRequestBody) -> Result<HttpResponse, HttpError> {
+        let limits = Limits { whole: None, silence: SILENCE };
+        let transport = Transport { limits, authorities: Vec::new() };
+        let client = transport.connect(&Transport::options()).unwrap();
+        let length = body.content_length();
+        let request = http::Request::builder().method(method).uri(format!("http://{}/k", to.local_addr().unwrap()));
+        client.execute(request.header("content-length", length).body(body).unwrap()).await
+    }
+
+    async fn head(stream: &mut TcpStream) {
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            seen.push(stream.read_u8().await.unwrap());
+        }
+    }
+
+    /// Reads a body of [`SIZE`] in so many steps, `wait` before each, until `stop`.
+    async fn slow_reader(listener: &TcpListener, steps: usize, wait: Duration, stop: usize) -> TcpStream {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        head(&mut stream).await;
+        let mut piece = vec![0; SIZE / steps];
+        for _ in 0..steps.min(stop) {
+            tokio::time::sleep(wait).await;
+            stream.read_exact(&mut piece).await.unwrap();
+            assert!(piece.iter().all(|byte| *byte == 7));
+        }
+        stream
+    }
+
+    fn content() -> HttpRequestBody {
+        PutPayload::from(vec![7_u8; SIZE]).into()
+    }
+
+    /// It takes three times as long as nothing may happen.
+    #[tokio::test]
+    async fn what_goes_slowly_goes() {
+        let listener = listener();
+        let server = async {
+            let mut stream = slow_reader(&listener, 12, SILENCE / 4, 12).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n").await.unwrap();
+            for piece in [b"ab", b"cd"] {
+                tokio::time::sleep(SILENCE * 3 / 4).await;
+                stream.write_all(piece).await.unwrap();
+            }
+        };
+        let begun = Instant::now();
+        let (answer, ()) = tokio::join!(
+            async {
+                let answer = ask(&listener, http::Method::PUT, content()).await.unwrap();
+                answer.into_body().collect().await.unwrap().to_bytes()
+            },
+            server
+        );
+        assert_eq!(answer, "abcd");
+        assert!(begun.elapsed() > SILENCE * 3, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn what_stands_still_is_given_up() {
+        // Nobody reads on.
+        let listener = listener();
+        let begun = Instant::now();
+        let server = slow_reader(&listener, 12, Duration::ZERO, 2);
+        let (answer, _kept) = tokio::join!(ask(&listener, http::Method::PUT, content()), server);
+        let error = answer.unwrap_err();
+        assert_eq!(error.kind(), HttpErrorKind::Timeout);
+        assert!(std::error::Error::source(&error).unwrap().to_string().starts_with("no byte went"), "{error}");
+        assert!(begun.elapsed() < SILENCE * 6, "{:?}", begun.elapsed());
+
+        // Nothing is answered, and an answer stops in the middle.
+        for said in ["", "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab"] {
+            let server = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                head(&mut stream).await;
+                stream.write_all(said.as_bytes()).await.unwrap();
+                stream
+            };
+            let asked = async {
+                match ask(&listener, http::Method::GET, HttpRequestBody::empty()).await {
+                    Ok(answer) => answer.into_body().collect().await.map(drop),
+                    Err(error) => Err(error),
+                }
+            };
+            let (outcome, _kept) = tokio::join!(asked, server);
+            assert_eq!(outcome.unwrap_err().kind(), HttpErrorKind::Timeout, "{said:?}");
+        }
+    }
+}

@@ -27,6 +27,8 @@ pub struct Catalogue {
     layout: Layout,
     totals: Mutex<BTreeMap<String, (String, Totals)>>,
     room: Semaphore,
+    /// Memory for manifests, used again and again.
+    buffers: Mutex<Vec<Vec<u8>>>,
 }
 
 /// One node's entries of one backup.
@@ -59,7 +61,7 @@ impl NodeEntries {
 impl Catalogue {
     /// Over one bucket, from one node's point of view.
     pub fn new(store: Store, layout: Layout) -> Self {
-        Self { store, layout, totals: Mutex::default(), room: Semaphore::new(MANIFESTS) }
+        Self { store, layout, totals: Mutex::default(), room: Semaphore::new(MANIFESTS), buffers: Mutex::default() }
     }
 
     /// All backups, oldest first. `failed` says whether this node knows that its part of a backup failed.
@@ -70,6 +72,8 @@ impl Catalogue {
             asked.push(self.summary(name, nodes, failed(name)).boxed());
         }
         let mut summaries: Vec<BackupSummary> = futures::stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+        // A listing is rare, and the buffers have the size of the biggest manifests.
+        lock(&self.buffers).clear();
         summaries.sort_by(|a, b| (a.start_time, &a.backup_name).cmp(&(b.start_time, &b.backup_name)));
         Ok(summaries)
     }
@@ -273,14 +277,16 @@ impl Catalogue {
         }
         // The semaphore is never closed.
         let _room = self.room.acquire().await.ok();
-        let Some(json) = self.store.get(&found.key).await? else {
+        let buffer = lock(&self.buffers).pop().unwrap_or_default();
+        let Some(json) = self.store.get_into(&found.key, buffer).await? else {
             return Ok(None);
         };
         // Megabytes of JSON: not on a thread that answers others.
-        let parsed = tokio::task::spawn_blocking(move || manifest::totals(&json)).await;
-        let Ok(parsed) = parsed else {
+        let parsed = tokio::task::spawn_blocking(move || (manifest::totals(&json), json)).await;
+        let Ok((parsed, buffer)) = parsed else {
             return Ok(None);
         };
+        lock(&self.buffers).push(buffer);
         match parsed {
             Ok(totals) => {
                 self.cache().insert(found.key.clone(), (version, totals));
@@ -294,9 +300,13 @@ impl Catalogue {
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (String, Totals)>> {
-        // Nothing panics while it is held.
-        self.totals.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.totals)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing panics while it is held.
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// A summary in the words of our extension.

@@ -1,4 +1,5 @@
-//! Azure's store, on Azurite from npm. (Why not Google's: docs/decisions/0012-google-storage.md.)
+//! The stores that are not S3: Azure's on Azurite from npm, Google's XML dialect on S3Proxy from Maven
+//! (docs/decisions/0012-google-storage.md).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use stheno_rpc::sidecar::node_state::Phase;
 use tokio::net::TcpStream;
 
 use super::ground::{Bucket, Sidecar, phase, rows};
+use super::jolokia::jar;
 use super::medusa;
 
 const AZURITE: &str = "azurite@3.37.0";
@@ -155,4 +157,56 @@ async fn azure_holds_backups_and_medusa_reads_them() {
     let url = format!("http://{}/{ACCOUNT}", server.port.address());
     let said = medusa::python(program, &[&url, sidecar.ini.to_str().unwrap()]).await;
     assert!(said.contains("Manifest validated: OK!!"), "{said}");
+}
+
+/// S3's server without authentication: Google's clients speak the same XML, and sign with tokens that no such server knows.
+async fn s3proxy() -> Server {
+    let jar = jar(
+        "org.gaul:s3proxy:2.9.0:jar:jar-with-dependencies",
+        "s3proxy-2.9.0/s3proxy-2.9.0-jar-with-dependencies.jar",
+    );
+    let server = Server::start("s3proxy", |port, folder| {
+        let objects = folder.join("objects");
+        std::fs::create_dir_all(objects.join("backups")).unwrap();
+        let settings = format!(
+            "s3proxy.authorization=none\ns3proxy.endpoint=http://{}\njclouds.provider=filesystem-nio2\n\
+             jclouds.filesystem.basedir={}\n",
+            port.address(),
+            objects.display()
+        );
+        let properties = folder.join("s3proxy.conf");
+        std::fs::write(&properties, settings).unwrap();
+        let mut command = Command::new("java");
+        command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-jar"]);
+        command.arg(&jar).arg("--properties").arg(properties);
+        command
+    });
+    server.await
+}
+
+#[tokio::test]
+async fn google_holds_backups_in_its_xml_dialect() {
+    let server = s3proxy().await;
+    // What object_store offers for emulators: another address, and no tokens.
+    let key = format!(
+        r#"{{"type": "service_account", "client_email": "tests@localhost", "private_key_id": "none", "private_key": "none",
+        "gcs_base_url": "http://{}", "disable_oauth": true}}"#,
+        server.port.address()
+    );
+    let key = server._run.file("google.json", &key).unwrap();
+    let place = format!(
+        "storage_provider = google_storage\nkey_file = {}\nmulti_part_upload_threshold = 5MB\nmultipart_chunksize = 5MB",
+        key.display()
+    );
+    let sidecar = there_and_back(&place, "google").await;
+    let node = &sidecar.beside.name;
+    let objects = server._run.path().join("objects/backups");
+    assert!(objects.join(node).join("google-two/meta/manifest.json").is_file());
+    let big = files_of(&objects, 5 << 20);
+    assert!(big > 0, "nothing went up in parts");
+}
+
+/// Files below a folder that have at least so many bytes.
+fn files_of(folder: &Path, bytes: u64) -> usize {
+    super::ground::files(folder).into_iter().filter(|file| file.metadata().unwrap().len() >= bytes).count()
 }

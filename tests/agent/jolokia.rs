@@ -19,18 +19,23 @@ use tokio::net::TcpStream;
 use super::ground::{Bucket, Sidecar, cassandra, phase, rows, snapshots};
 use super::medusa;
 
-/// The agent's jar, in the cache folder, fetched on first use.
+/// The agent.
 fn agent() -> PathBuf {
-    let home = cache_folder().unwrap().join("jolokia-1.7.2");
-    std::fs::create_dir_all(&home).unwrap();
+    jar("org.jolokia:jolokia-jvm:1.7.2", "jolokia-1.7.2/jolokia-jvm-1.7.2.jar")
+}
+
+/// A jar from Maven, in the cache folder, fetched on first use.
+pub(crate) fn jar(artifact: &str, path: &str) -> PathBuf {
+    let jar = cache_folder().unwrap().join(path);
+    let home = jar.parent().unwrap();
+    std::fs::create_dir_all(home).unwrap();
     let lock = std::fs::File::create(home.join("lock")).unwrap();
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap();
-    let jar = home.join("jolokia-jvm-1.7.2.jar");
     if !jar.exists() {
         run(Command::new("mvn")
             .args(["-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"])
-            .args(["-Dartifact=org.jolokia:jolokia-jvm:1.7.2", "-DoutputDirectory=."])
-            .current_dir(&home));
+            .args([format!("-Dartifact={artifact}"), "-DoutputDirectory=.".to_owned()])
+            .current_dir(home));
     }
     jar
 }

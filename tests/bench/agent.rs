@@ -1,5 +1,5 @@
-//! What the sidecar's data path costs beside `cp -r` and one hashing pass, and what a listing of many backups costs:
-//! `cargo bench --bench agent`.
+//! What the sidecar's data path costs beside `cp -r` and one hashing pass: `cargo bench --bench agent`. (Beside Medusa:
+//! `cargo bench --bench medusa`.)
 //!
 //! Rates of such machines vary by half from minute to minute, so rounds are interleaved and the ratio of the medians counts.
 //! `STHENO_BENCH_DIR` says where the files go (about 3 GiB; a file system on the disk that is meant, not one in memory).
@@ -15,7 +15,6 @@ use std::time::Instant;
 use rand::{RngCore as _, SeedableRng as _};
 use stheno_agent::Config;
 use stheno_agent::backup::{Backup, Journal, Progress, Tools};
-use stheno_agent::catalogue::Catalogue;
 use stheno_agent::layout::{BackupName, Layout};
 use stheno_agent::snapshot::{Service, extent, scan};
 use stheno_agent::state::{self, Phase, Record, StateDir};
@@ -192,86 +191,6 @@ async fn compare(base: &Path, shape: &Shape) {
     println!("  peak memory: {peak} MiB");
 }
 
-/// A store with the index of so many backups of three nodes with so many objects each.
-async fn indexed(dir: &Path, backups: usize, objects: usize) -> (Store, Layout) {
-    let ini = dir.join("medusa.ini");
-    fs::write(dir.join("cassandra.yaml"), "").unwrap();
-    let (yaml, base) = (dir.join("cassandra.yaml"), dir.display());
-    fs::write(
-        &ini,
-        format!(
-            "[cassandra]\nconfig_file = {}\n[storage]\nstorage_provider = local\nbase_path = {base}\n\
-             bucket_name = bucket\nfqdn = node-0\n",
-            yaml.display()
-        ),
-    )
-    .unwrap();
-    let config = Config::load(&ini, |_| None).unwrap();
-    let store = Store::open(&config.storage, Patience::Short).unwrap();
-    let nodes = ["node-0", "node-1", "node-2"];
-    let ring: Vec<String> = nodes
-        .iter()
-        .map(|node| format!(r#""{node}": {{"tokens": [1, 2], "is_up": true, "rack": "r1", "dc": "dc1"}}"#))
-        .collect();
-    let ring = format!("{{{}}}", ring.join(", "));
-    let layout = Layout::new(None, config.node.clone());
-    for backup in 0..backups {
-        let name = format!("night-{backup:03}");
-        for node in nodes {
-            let object = |at: usize| {
-                format!(
-                    r#"{{"path": "{node}/data/shop/things-{:032x}/nb-{at}-big-Data.db", "MD5": "{at:032x}", "size": {at}}}"#,
-                    at / 100
-                )
-            };
-            let list: Vec<String> = (0..objects).map(object).collect();
-            let manifest =
-                format!(r#"[{{"keyspace": "shop", "columnfamily": "things-0", "objects": [{}]}}]"#, list.join(", "));
-            let entry = |word: &str, ending: &str| format!("index/backup_index/{name}/{word}_{node}{ending}");
-            let (start, end) = (1_700_000_000 + backup, 1_700_000_100 + backup);
-            store.put(&format!("{node}/{name}/meta/schema.cql"), "-").await.unwrap();
-            store.put(&entry("tokenmap", ".json"), ring.clone()).await.unwrap();
-            store.put(&entry("schema", ".cql"), "-").await.unwrap();
-            store.put(&entry("manifest", ".json"), manifest).await.unwrap();
-            store.put(&entry("started", &format!("_{start}.timestamp")), start.to_string()).await.unwrap();
-            store.put(&entry("finished", &format!("_{end}.timestamp")), end.to_string()).await.unwrap();
-        }
-    }
-    (store, layout)
-}
-
-/// GetBackups: cold, and again with what is remembered of manifests.
-async fn list(base: &Path) {
-    const BACKUPS: usize = 50;
-    const OBJECTS: usize = 20_000;
-    let dir = base.join("index");
-    fs::create_dir_all(&dir).unwrap();
-    let (store, layout) = indexed(&dir, BACKUPS, OBJECTS).await;
-    let [mut cold, mut warm]: [Vec<Cost>; 2] = Default::default();
-    let mut peak = 0;
-    for round in 0..=ROUNDS {
-        let catalogue = Catalogue::new(store.clone(), layout.clone());
-        let whole = async || {
-            let all = catalogue.all(|_| false).await.unwrap();
-            assert_eq!((all.len(), all[0].total_objects), (BACKUPS, 3 * OBJECTS as i64));
-        };
-        fs::write("/proc/self/clear_refs", "5").unwrap();
-        let before = peak_mib();
-        let first = measured(whole()).await;
-        peak = peak.max(peak_mib() - before);
-        let second = measured(whole()).await;
-        if round > 0 {
-            cold.push(first);
-            warm.push(second);
-        }
-    }
-    println!("{BACKUPS} backups of 3 nodes with {OBJECTS} objects each, listed ({ROUNDS} rounds, medians)");
-    println!("  cold {:7.3} s  user {:6.2} s", median(&cold, |c| c.wall), median(&cold, |c| c.user));
-    println!("  warm {:7.3} s  user {:6.2} s", median(&warm, |c| c.wall), median(&warm, |c| c.user));
-    println!("  peak memory above what was there: {peak} MiB");
-    fs::remove_dir_all(&dir).unwrap();
-}
-
 #[tokio::main]
 async fn main() {
     let base = std::env::var_os("STHENO_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
@@ -279,5 +198,4 @@ async fn main() {
     for shape in [BIG, SMALL] {
         compare(base.path(), &shape).await;
     }
-    list(base.path()).await;
 }

@@ -1,5 +1,7 @@
 //! One object, piece by piece: where a connection breaks, the next one goes on at the same byte.
 
+use std::io::Read as _;
+
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
@@ -8,6 +10,7 @@ use object_store::{GetOptions, GetRange, ObjectStoreExt};
 
 use super::again::pause;
 use super::{Error, Store, path};
+use crate::upload::blocking;
 
 /// Breaks in a row without a byte in between.
 const BARREN: u32 = 5;
@@ -48,6 +51,32 @@ impl Store {
             barren: 0,
             location,
         }))
+    }
+}
+
+impl Store {
+    /// Reads a whole object into a buffer that was used before, and gives that back: allocators keep what is freed, so that
+    /// many big objects, each with memory of its own, take many times the memory of one.
+    pub(crate) async fn get_into(&self, key: &str, mut buffer: Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
+        buffer.clear();
+        if let Some(path) = self.local_path(key) {
+            return blocking(path.clone(), move || {
+                let read = std::fs::File::open(&path).and_then(|mut file| file.read_to_end(&mut buffer));
+                match read {
+                    Ok(_) => Ok(Some(buffer)),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    Err(source) => Err(Error::File { path, source }),
+                }
+            })
+            .await;
+        }
+        let Some(mut reading) = self.read(key).await? else {
+            return Ok(None);
+        };
+        while let Some(piece) = reading.next().await? {
+            buffer.extend_from_slice(&piece);
+        }
+        Ok(Some(buffer))
     }
 }
 

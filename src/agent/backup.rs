@@ -21,6 +21,9 @@ use crate::{cql, snapshot::scan};
 
 mod transfer;
 
+/// Snapshots that are taken until one has the same schema before and after it.
+const SCHEMAS: u32 = 3;
+
 /// Why a backup failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -220,21 +223,38 @@ impl<'a> Backup<'a> {
             let others = store.names(&layout.index()).await?;
             self.name.beside(others.iter().map(String::as_str))?;
         }
-        self.make_room().await?;
-        let facts = cql::facts(&config.cassandra, layout.node().as_str()).await?;
-        self.journal.phase(Phase::Starting { touched: true }).await?;
-        let started_ms = self.announce(&facts).await?;
-        self.journal.phase(Phase::Uploading { started_ms, snapshot: None }).await?;
+        let mut attempt = 1;
+        let (started_ms, tables) = loop {
+            self.make_room().await?;
+            let facts = cql::facts(&config.cassandra, layout.node().as_str()).await?;
+            self.journal.phase(Phase::Starting { touched: true }).await?;
+            let started_ms = self.announce(&facts).await?;
+            self.journal.phase(Phase::Uploading { started_ms, snapshot: None }).await?;
 
-        let tag = self.name.snapshot_tag();
-        self.journal.owe(&tag).await?;
-        // Whatever an earlier attempt left under this tag holds older data.
-        snapshots.clear(&tag).await?;
-        snapshots.take(&tag).await?;
-        let tables = scan(config.cassandra.yaml.dirs(), &tag).await?;
-        if tables.is_empty() {
-            return Err(snapshot::Error::Nothing { tag, path: config.cassandra.yaml.data.clone() }.into());
-        }
+            let tag = self.name.snapshot_tag();
+            self.journal.owe(&tag).await?;
+            // Whatever an earlier attempt left under this tag holds older data.
+            snapshots.clear(&tag).await?;
+            snapshots.take(&tag).await?;
+            let again = cql::facts(&config.cassandra, layout.node().as_str());
+            let (tables, again) =
+                tokio::try_join!(async { Ok::<_, Error>(scan(config.cassandra.yaml.dirs(), &tag).await?) }, async {
+                    Ok(again.await?)
+                })?;
+            if tables.is_empty() {
+                return Err(snapshot::Error::Nothing { tag, path: config.cassandra.yaml.data.clone() }.into());
+            }
+            if again.schema == facts.schema {
+                break (started_ms, tables);
+            }
+            // The schema in the bucket must be that of the files.
+            if attempt == SCHEMAS {
+                tracing::warn!(name = %self.name, "the schema changes all the time: it may differ from that of the snapshot");
+                break (started_ms, tables);
+            }
+            tracing::info!(name = %self.name, attempt, "the schema changed while the snapshot was taken: once more");
+            attempt += 1;
+        };
         let extent = snapshot::extent(&tables);
         self.journal.phase(Phase::Uploading { started_ms, snapshot: Some(extent) }).await?;
         Ok((started_ms, tables))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
-use object_store::{MultipartUpload, PutMultipartOptions, PutOptions};
+use object_store::{MultipartUpload, PutMultipartOptions, PutOptions, PutPayload};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -15,16 +15,20 @@ use crate::config::Storage;
 use crate::store::{ATTEMPTS, BRIEF, Error, Store, Tags, path, pause};
 use crate::throttle::Throttle;
 
+mod blocks;
 mod file;
 
+use blocks::{BLOCK, Blocks};
 pub use file::md5_of;
 pub(crate) use file::{base64, blocking, hex};
 use file::{digest, open, pump, short};
 
-/// Bytes of files in memory at once, over all uploads of this process.
-const BUFFER: u64 = 128 << 20;
+/// Bytes of files in memory at once, over all uploads of this process: one part of Medusa's usual size, and some more.
+const BUFFER: u64 = 64 << 20;
 /// Files above this go up in parts whatever the threshold says, so that the buffer holds at least two of them.
 const LARGEST_PUT: u64 = BUFFER / 2;
+/// The largest part.
+const LARGEST_PART: u64 = 52 << 20;
 /// S3's limit of parts.
 const MOST_PARTS: u64 = 10_000;
 /// S3's smallest part.
@@ -43,7 +47,7 @@ pub struct Sum {
 
 /// The size of parts that the configuration leads to, in bytes.
 pub(crate) fn part_size(config: &Storage) -> u64 {
-    config.part_size.clamp(SMALLEST_PART, LARGEST_PUT)
+    config.part_size.clamp(SMALLEST_PART, LARGEST_PART)
 }
 
 /// Uploads files, with limits that hold over all of them.
@@ -51,6 +55,7 @@ pub(crate) fn part_size(config: &Storage) -> u64 {
 pub struct Uploader {
     store: Store,
     buffer: Arc<Semaphore>,
+    blocks: Arc<Blocks>,
     throttle: Option<Arc<Throttle>>,
     threshold: u64,
     part_size: u64,
@@ -63,6 +68,7 @@ impl Uploader {
         Self {
             store,
             buffer: Arc::new(Semaphore::new(kib(BUFFER) as usize)),
+            blocks: Arc::default(),
             throttle: config.bandwidth.map(|rate| Arc::new(Throttle::new(rate))),
             threshold: config.multipart_threshold.min(LARGEST_PUT),
             part_size: part_size(config),
@@ -70,11 +76,11 @@ impl Uploader {
         }
     }
 
-    /// Uploads the file at `source` as `key`, replacing what is there.
-    pub async fn upload(&self, source: &Path, size: u64, key: &str) -> Result<Sum, Error> {
+    /// Uploads the file at `source` as `key`, replacing what is there; gives what the manifest calls MD5.
+    pub async fn upload(&self, source: &Path, size: u64, key: &str) -> Result<String, Error> {
         let staged = self.store.local_path(&format!(".staging/{}", hex(&Md5::digest(key))));
         match staged.zip(self.store.local_path(key)) {
-            Some((staged, target)) => copy(source.to_owned(), staged, target, size).await,
+            Some((staged, target)) => copy(source.to_owned(), staged, target, size).await.map(|sum| sum.tag),
             None if size >= self.threshold && size > 0 => self.parts(source, size, key).await,
             None => self.whole(source, size, key).await,
         }
@@ -95,21 +101,35 @@ impl Uploader {
         self.part_size.max(size.div_ceil(MOST_PARTS))
     }
 
-    async fn whole(&self, source: &Path, size: u64, key: &str) -> Result<Sum, Error> {
+    async fn whole(&self, source: &Path, size: u64, key: &str) -> Result<String, Error> {
         let _room = self.room(size).await;
-        let mut reader = Reader::open(source.to_owned(), size).await?;
+        let mut reader = self.reader(source, size).await?;
         let content = reader.next(size).await?;
         self.wait(size).await;
         let options = PutOptions { attributes: self.store.attributes.clone(), ..PutOptions::default() };
-        let put = self.store.objects.put_opts(&path(key)?, content.into(), options).await;
+        let put = self.store.objects.put_opts(&path(key)?, content, options).await;
         let put = put.map_err(|source| Error::of("put", key, source))?;
-        let md5 = reader.md5();
-        Ok(Sum { size, tag: self.store.tag(&md5, put.e_tag), md5: hex(&md5) })
+        self.uploaded(reader, put.e_tag).await
+    }
+
+    /// Without an md5 of ours where the store says one: it has compared the content with its signature.
+    async fn reader(&self, source: &Path, size: u64) -> Result<Reader, Error> {
+        let hash = (self.store.tags != Tags::Etag).then(Md5::new);
+        Reader::open(source.to_owned(), size, hash, Arc::clone(&self.blocks)).await
+    }
+
+    /// What an upload made of a file.
+    async fn uploaded(&self, reader: Reader, etag: Option<String>) -> Result<String, Error> {
+        match (reader.hash, etag) {
+            (Some(hash), etag) => Ok(self.store.tag(&hash.finalize(), etag)),
+            (None, Some(etag)) => Ok(crate::store::unquoted(&etag)),
+            (None, None) => md5_of(reader.source, reader.size).await,
+        }
     }
 
     /// In parts; from the beginning once more where the answer to the upload's begin or end broke off. Such an answer says
     /// nothing: the upload may be complete, and then it is gone, or it may not.
-    async fn parts(&self, source: &Path, size: u64, key: &str) -> Result<Sum, Error> {
+    async fn parts(&self, source: &Path, size: u64, key: &str) -> Result<String, Error> {
         let mut attempt = 1;
         loop {
             match self.parts_once(source, size, key).await {
@@ -119,12 +139,12 @@ impl Uploader {
                     attempt += 1;
                 }
                 Err(Broken::Answer(error) | Broken::Other(error)) => return Err(error),
-                Ok(sum) => return Ok(sum),
+                Ok(tag) => return Ok(tag),
             }
         }
     }
 
-    async fn parts_once(&self, source: &Path, size: u64, key: &str) -> Result<Sum, Broken> {
+    async fn parts_once(&self, source: &Path, size: u64, key: &str) -> Result<String, Broken> {
         let options =
             PutMultipartOptions { attributes: self.store.attributes.clone(), ..PutMultipartOptions::default() };
         let place = path(key).map_err(Broken::Other)?;
@@ -139,12 +159,12 @@ impl Uploader {
         sent
     }
 
-    async fn send_parts(&self, upload: &mut Unfinished, source: &Path, size: u64, key: &str) -> Result<Sum, Broken> {
+    async fn send_parts(&self, upload: &mut Unfinished, source: &Path, size: u64, key: &str) -> Result<String, Broken> {
         let failed = |source| Broken::Other(Error::of("put", key, source));
         let lost = |error| Broken::Other(Error::File { path: source.to_owned(), source: std::io::Error::other(error) });
         let changed = || Broken::Other(Error::Changed { path: source.to_owned() });
         let target = upload.0.as_mut().ok_or_else(changed)?;
-        let mut reader = Reader::open(source.to_owned(), size).await.map_err(Broken::Other)?;
+        let mut reader = self.reader(source, size).await.map_err(Broken::Other)?;
         // Tasks of their own: a part must reach its end, and free its room, while this one waits for room.
         let mut in_flight = JoinSet::new();
         let part_size = self.part_of(size);
@@ -154,7 +174,7 @@ impl Uploader {
             let room = self.room(length).await;
             let content = reader.next(length).await.map_err(Broken::Other)?;
             self.wait(length).await;
-            let part = target.put_part(content.into());
+            let part = target.put_part(content);
             in_flight.spawn(async move {
                 let _room = room;
                 part.await
@@ -170,8 +190,7 @@ impl Uploader {
             part.map_err(lost)?.map_err(failed)?;
         }
         let put = answer(key, true, target.complete()).await?;
-        let md5 = reader.md5();
-        Ok(Sum { size, tag: self.store.tag(&md5, put.e_tag), md5: hex(&md5) })
+        self.uploaded(reader, put.e_tag).await.map_err(Broken::Other)
     }
 
     async fn room(&self, bytes: u64) -> Option<tokio::sync::OwnedSemaphorePermit> {
@@ -234,40 +253,45 @@ impl Drop for Unfinished {
     }
 }
 
-/// Reads a file piece by piece off the async threads, hashing what it reads.
+/// Reads a file piece by piece off the async threads, hashing what it reads if need be.
 struct Reader {
     source: PathBuf,
+    size: u64,
     file: Option<File>,
-    hash: Md5,
+    hash: Option<Md5>,
+    blocks: Arc<Blocks>,
 }
 
 impl Reader {
-    async fn open(source: PathBuf, size: u64) -> Result<Self, Error> {
+    async fn open(source: PathBuf, size: u64, hash: Option<Md5>, blocks: Arc<Blocks>) -> Result<Self, Error> {
         blocking(source.clone(), move || {
             let file = open(&source, size)?;
-            Ok(Self { source, file: Some(file), hash: Md5::new() })
+            Ok(Self { source, size, file: Some(file), hash, blocks })
         })
         .await
     }
 
-    async fn next(&mut self, length: u64) -> Result<Bytes, Error> {
+    async fn next(&mut self, length: u64) -> Result<PutPayload, Error> {
         let Some(mut file) = self.file.take() else {
             return Err(Error::Changed { path: self.source.clone() });
         };
-        let (source, mut hash) = (self.source.clone(), std::mem::take(&mut self.hash));
+        let (source, mut hash, blocks) = (self.source.clone(), self.hash.take(), Arc::clone(&self.blocks));
         let read = blocking(self.source.clone(), move || {
-            let mut content = vec![0; length as usize];
-            file.read_exact(&mut content).map_err(|error| short(&source, error))?;
-            hash.update(&content);
-            Ok((file, hash, Bytes::from(content)))
+            let (mut content, mut left) = (Vec::new(), length as usize);
+            while left > 0 {
+                let mut block = blocks.take(left.min(BLOCK));
+                file.read_exact(&mut block.content).map_err(|error| short(&source, error))?;
+                if let Some(hash) = &mut hash {
+                    hash.update(&block.content);
+                }
+                left -= block.content.len();
+                content.push(Bytes::from_owner(block));
+            }
+            Ok((file, hash, PutPayload::from_iter(content)))
         });
         let (file, hash, content) = read.await?;
         (self.file, self.hash) = (Some(file), hash);
         Ok(content)
-    }
-
-    fn md5(self) -> [u8; 16] {
-        self.hash.finalize().into()
     }
 }
 
@@ -333,6 +357,7 @@ mod tests {
                 tags: Tags::Etag,
             },
             buffer: Arc::new(Semaphore::new(20)),
+            blocks: Arc::default(),
             throttle: None,
             threshold: 1 << 10,
             part_size: 9 << 10,
@@ -344,12 +369,14 @@ mod tests {
             std::fs::write(&file, vec![number; 50 << 10]).unwrap();
             let uploader = &uploader;
             uploads.push(async move {
-                let sum = uploader.upload(&file, 50 << 10, &number.to_string()).await.unwrap();
-                assert_eq!(sum.md5, md5_of(file, 50 << 10).await.unwrap());
+                uploader.upload(&file, 50 << 10, &number.to_string()).await.unwrap();
             });
         }
         let all = futures::future::join_all(uploads);
         tokio::time::timeout(Duration::from_secs(20), all).await.expect("the uploads wait for one another");
-        assert_eq!(uploader.store.get("7").await.unwrap().unwrap(), vec![7; 50 << 10]);
+        for number in 0..8_u8 {
+            let content = uploader.store.get(&number.to_string()).await.unwrap().unwrap();
+            assert_eq!(content, vec![number; 50 << 10]);
+        }
     }
 }

@@ -68,6 +68,8 @@ pub(crate) async fn rows_on(node: &Cassandra, table: &str, from: i32, count: i32
 /// A limit of bandwidth with which a full backup of the node, as it is now, takes at least `seconds`.
 pub(crate) async fn slow(seconds: u64) -> String {
     let node = cassandra().await;
+    // There is a keyspace then.
+    rows("limits", 0, 1, 1).await;
     jolokia::shared().flush("shop").await;
     let live = files(&node.data_dir()).into_iter().filter(|file| !file.to_str().unwrap().contains("/snapshots/"));
     // Files come and go while they are counted.

@@ -223,3 +223,40 @@ async fn files_without_a_byte_are_files() {
         assert_eq!(empty.filter(|file| file.ends_with("da-9-bti-Rows.db")).count(), 2);
     }
 }
+
+/// A table that is made while the snapshot is taken: the schema in the bucket has it, and so has the snapshot.
+#[tokio::test]
+async fn the_schema_is_that_of_the_snapshot() {
+    rows("ddl", 0, 5, 10).await;
+    let mut sidecar = Sidecar::launch(Bucket::Local, "").await;
+    sidecar.stop().await;
+    // The first snapshot waits until the table is there.
+    let [reached, go] = ["reached", "go"].map(|name| sidecar.run.path().join(name));
+    let script = format!(
+        "#!/bin/sh\nfor word; do case \"$word\" in snapshot) : > '{}'; while [ ! -e '{}' ]; do sleep 0.1; done;; esac; done\n\
+         exec '{}' \"$@\"\n",
+        reached.display(),
+        go.display(),
+        sidecar.beside.nodetool.display()
+    );
+    let nodetool = sidecar.run.file("nodetool", &script).unwrap();
+    std::fs::set_permissions(&nodetool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    sidecar.by_nodetool(nodetool);
+    sidecar.configure("", "").await;
+    sidecar.start().await;
+    let claim = sidecar.claim();
+    sidecar.begin(&claim, "ddl", false).await.unwrap();
+    while !reached.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    rows("late_comer", 0, 5, 10).await;
+    std::fs::write(go, "").unwrap();
+    let state = sidecar.follow(&claim, "ddl").await;
+    assert_eq!(phase(&state), Phase::Finished, "{state:?}");
+    let node = shared_node().await.ip().to_string();
+    let schema = String::from_utf8(sidecar.object(&format!("{node}/ddl/meta/schema.cql"))).unwrap();
+    assert!(schema.contains("CREATE TABLE shop.late_comer "));
+    assert!(sidecar.manifest("", "ddl", &node).iter().any(|object| object.path.contains("/shop/late_comer-")));
+    let started = sidecar.keys().into_iter().filter(|key| key.contains("/ddl/started_")).count();
+    assert_eq!(started, 1);
+}

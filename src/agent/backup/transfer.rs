@@ -102,8 +102,8 @@ impl Backup<'_> {
             Some(found) => self.beside(file, &at, found, there).await?,
             // In a private copy, whatever an interrupted upload left is replaced.
             None => {
-                let sum = uploader.upload(&file.path, size, &key).await?;
-                (key, sum.tag, false)
+                let tag = uploader.upload(&file.path, size, &key).await?;
+                (key, tag, false)
             }
         };
         let object = known::Object { identity: file.identity, key: key.clone(), tag: tag.clone() };
@@ -143,8 +143,8 @@ impl Backup<'_> {
                     key,
                     "the pool holds other content under this name: kept beside it"
                 );
-                let sum = uploader.upload(&file.path, size, &key).await?;
-                Ok((key, sum.tag, false))
+                let tag = uploader.upload(&file.path, size, &key).await?;
+                Ok((key, tag, false))
             }
         }
     }

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
 
 use super::ground::{self, Ground};
 use super::plan::{Incoming, Plan, Wanted};
@@ -23,6 +25,8 @@ use crate::upload::{self, blocking, part_size};
 
 /// Local files that are hashed at once.
 const HASHES: usize = 2;
+/// Pieces of one object that are received and not written yet.
+const PIECES: usize = 16;
 /// Attempts for one object, and the wait between them.
 const ATTEMPTS: u32 = 4;
 const WAIT: Duration = Duration::from_secs(2);
@@ -221,21 +225,33 @@ impl<'a> Fetch<'a> {
         let Some(mut content) = self.store.read(key).await? else {
             return Err(damaged("it is not there".to_owned()));
         };
-        let mut output = tokio::fs::File::create(&part).await.map_err(failed)?;
-        let mut hasher = Hasher::new(&expected);
+        // Hashed and written off the async threads, while more comes.
+        let (sender, mut pieces) = mpsc::channel::<Bytes>(PIECES);
+        let path = part.clone();
+        let writer = tokio::task::spawn_blocking(move || -> std::io::Result<(u64, Option<bool>)> {
+            let (mut output, mut hasher) = (fs::File::create(path)?, Hasher::new(&expected));
+            while let Some(piece) = pieces.blocking_recv() {
+                hasher.update(&piece);
+                output.write_all(&piece)?;
+            }
+            Ok((hasher.length(), hasher.finish()))
+        });
         while let Some(piece) = content.next().await? {
             if let Some(throttle) = &self.throttle {
                 throttle.wait(piece.len() as u64).await;
             }
-            hasher.update(&piece);
-            output.write_all(&piece).await.map_err(failed)?;
+            if sender.send(piece).await.is_err() {
+                // The writer says why.
+                break;
+            }
         }
-        output.flush().await.map_err(failed)?;
-        drop(output);
-        if hasher.length() != size {
-            return Err(damaged(format!("it has {} bytes instead of {size}", hasher.length())));
+        drop(sender);
+        let written = writer.await.map_err(std::io::Error::other).and_then(|outcome| outcome);
+        let (length, fits) = written.map_err(failed)?;
+        if length != size {
+            return Err(damaged(format!("it has {length} bytes instead of {size}")));
         }
-        if hasher.finish() == Some(false) {
+        if fits == Some(false) {
             return Err(damaged("its content has another hash".to_owned()));
         }
         tokio::fs::rename(&part, &target).await.map_err(failed)

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt as _};
@@ -132,7 +133,8 @@ impl Ring {
 
 /// Has each node of a datacenter copy what it is to hold from another datacenter, by a CassandraTask.
 pub async fn rebuild(client: &Client, datacenter: &str, source: &str) -> Result<(), Error> {
-    let name = format!("rebuild-{datacenter}");
+    // A task of an earlier datacenter of that name may still be there, and done.
+    let name = format!("rebuild-{datacenter}-{}", Timestamp::now().as_second());
     let task = json!({
         "apiVersion": "control.k8ssandra.io/v1alpha1", "kind": "CassandraTask",
         "metadata": {"name": name, "namespace": "default"},

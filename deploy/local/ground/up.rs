@@ -113,7 +113,7 @@ pub(crate) async fn add(options: AddOptions) -> anyhow::Result<()> {
     step.done();
     println!(
         "\n{name} holds none of your keyspaces yet: ALTER KEYSPACE ... WITH replication = {{..., '{name}': {}}},\n\
-         then a CassandraTask with the command rebuild (`rebuild-{name}` was one).",
+         then a CassandraTask with the command rebuild, like the one that `kubectl get cassandratasks` shows.",
         wanted.nodes.min(3),
         name = wanted.name
     );

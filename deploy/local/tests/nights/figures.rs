@@ -47,7 +47,7 @@ async fn night_figures_of_each_phase() {
         ("1 node, as released", Options::default(), 1, &["r1"]),
         ("3 nodes in 2 racks, as released", Options::default(), 3, &["r1", "r2"]),
     ];
-    let mut rows = Vec::new();
+    println!("| | up | create to Ready | stop to settled and no pods | start to Ready |\n|---|---|---|---|---|");
     for (name, options, nodes, racks) in grounds {
         let began = Instant::now();
         let cluster = testing::cluster(&options).await.unwrap();
@@ -60,11 +60,9 @@ async fn night_figures_of_each_phase() {
         datacenter.start().await;
         let started = datacenter.until_ready().await;
         let seconds = [up, created, stopped, started].map(|phase| format!("{:.0}", phase.as_secs_f64()));
-        rows.push(format!("| {name} | {} |", seconds.join(" | ")));
+        println!("| {name} | {} |", seconds.join(" | "));
         let each = memory.iter().map(|(part, (mebibytes, many))| format!("{part} {mebibytes} ({many})"));
-        rows.push(format!("resident MiB (processes): {}", each.collect::<Vec<_>>().join(", ")));
+        println!("resident MiB (processes): {}", each.collect::<Vec<_>>().join(", "));
         cluster.end().await;
     }
-    println!("| | up | create to Ready | stop to settled and no pods | start to Ready |\n|---|---|---|---|---|");
-    rows.iter().for_each(|row| println!("{row}"));
 }

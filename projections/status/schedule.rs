@@ -178,7 +178,7 @@ pub fn scheduled_object(made: &Scheduled, dc: &Datacenter, key: &DcKey) -> Optio
     })
 }
 
-/// A name as cass-operator writes it into labels: case stays, what a label forbids is dropped.
+/// A name as cass-operator writes it into labels (`CleanLabelValue`): case stays, what a label forbids is dropped.
 #[must_use]
 pub fn label_value(name: &str) -> String {
     name.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))

@@ -13,7 +13,6 @@ use stheno_events::observed::Pod;
 use stheno_events::{Event, PodName, Time, Uid};
 use stheno_projections::Datacenter;
 use stheno_projections::backup::{Node, NodeState, Operation, Reading, Stage};
-use stheno_projections::status::label_value;
 
 /// The decisions about all backups of a datacenter.
 #[must_use]

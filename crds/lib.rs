@@ -64,7 +64,7 @@ pub mod condition {
     pub const COMPLETE: &str = "Complete";
     /// The request ended, and not well; the message says why.
     pub const FAILED: &str = "Failed";
-    /// A MedusaConfiguration can be used (k8ssandra-operator's name).
+    /// A MedusaConfiguration can be used (k8ssandra-operator's name); a schedule will start something at its next time.
     pub const READY: &str = "Ready";
     /// The secret that a MedusaConfiguration names is there (k8ssandra-operator's name).
     pub const SECRET_AVAILABLE: &str = "SecretAvailable";

@@ -7,10 +7,13 @@ use crate::backup::{
 };
 use crate::datacenter::{Incarnation, Led, Overtaken};
 use crate::observed::{
-    self, Adopted, BackupJob, BackupType, Gap, Gone, Malformed, Meta, ObjectKind, Observable, Pod, Sidecar,
-    Unobservable,
+    self, Adopted, BackupJob, BackupType, CatchUp, Gap, Gone, Malformed, Meta, ObjectKind, Observable, Pod,
+    ScheduledOperation, Sidecar, Unobservable,
 };
 use crate::operator::{ApiAccepted, Checkpoint, Genesis, Leading, SteppedDown};
+use crate::schedule::{
+    self, Accepted, Expired, MissReason, Missed, Postponed, Ran, RanLate, Rejected, SkipReason, Skipped,
+};
 use crate::{Digest, Epoch, Event, PodName, Time, Uid};
 use std::collections::BTreeMap;
 
@@ -36,7 +39,7 @@ fn meta(name: &str, uid: Uid) -> Meta {
 /// One example of each kind of event, in the order of [`Event::kinds`].
 #[must_use]
 pub fn all() -> Vec<Event> {
-    observed().chain(backup()).chain(others()).collect()
+    observed().chain(backup()).chain(schedule()).chain(others()).collect()
 }
 
 fn observed() -> impl Iterator<Item = Event> {
@@ -48,6 +51,7 @@ fn observed() -> impl Iterator<Item = Event> {
             dc: "dc1".into(),
             backup_type: BackupType::Differential,
             owned: false,
+            schedule: None,
             annotations: BTreeMap::new(),
         }
         .into(),
@@ -56,6 +60,22 @@ fn observed() -> impl Iterator<Item = Event> {
             dc: "dc1".into(),
             backup_type: BackupType::Differential,
             operation: Some(job()),
+        }
+        .into(),
+        observed::Schedule {
+            meta: meta("nightly", nightly()),
+            dc: "dc1".into(),
+            backup_type: BackupType::Differential,
+            cron: "0 2 * * *".into(),
+            time_zone: Some("Europe/Berlin".into()),
+            suspended: false,
+            operation: ScheduledOperation::Backup,
+            concurrency: None,
+            catch_up: CatchUp::Latest,
+            starting_deadline: Some(3_600),
+            keep_complete: Some(7),
+            keep_failed: None,
+            owned: true,
         }
         .into(),
         observed::Datacenter {
@@ -187,6 +207,65 @@ fn backup() -> impl Iterator<Item = Event> {
         backup::Failed { job: job.clone(), outcome: Outcome::Partial, message: "2 of 3 nodes are complete".into() }
             .into(),
         ObjectCreated { job, uid: "0b7de1c2-7c8a-4d0e-9c7e-54f0c9b1a002".into(), foreign: false }.into(),
+    ]
+    .into_iter()
+}
+
+fn nightly() -> Uid {
+    "0b7de1c2-7c8a-4d0e-9c7e-54f0c9b1a005".into()
+}
+
+fn schedule() -> impl Iterator<Item = Event> {
+    let (schedule, day) = (nightly(), 86_400);
+    let object = schedule::Requested {
+        name: "nightly-1772330400".into(),
+        operation: ScheduledOperation::Backup,
+        dc: "dc1".into(),
+        backup_type: BackupType::Differential,
+    };
+    [
+        Accepted { schedule: schedule.clone(), generation: 1, next: Some(time(0)) }.into(),
+        Rejected {
+            schedule: schedule.clone(),
+            generation: 2,
+            message: "spec.cronSchedule: 6 fields where five are needed".into(),
+        }
+        .into(),
+        Postponed {
+            schedule: schedule.clone(),
+            slot: time(0),
+            until: Some(time(day)),
+            message: "waits for backup nightly-1772244000 of the same datacenter".into(),
+        }
+        .into(),
+        Ran { schedule: schedule.clone(), slot: time(0), object: object.clone(), next: Some(time(day)) }.into(),
+        RanLate { schedule: schedule.clone(), slot: time(0), object, next: Some(time(day)) }.into(),
+        Skipped {
+            schedule: schedule.clone(),
+            first: time(0),
+            last: time(0),
+            count: 1,
+            reason: SkipReason::OperationRunning,
+            next: Some(time(day)),
+        }
+        .into(),
+        Missed {
+            schedule: schedule.clone(),
+            first: time(0),
+            last: time(2 * day),
+            count: 3,
+            reason: MissReason::Superseded,
+            next: Some(time(3 * day)),
+        }
+        .into(),
+        schedule::ObjectCreated {
+            schedule: schedule.clone(),
+            name: "nightly-1772330400".into(),
+            uid: job(),
+            foreign: false,
+        }
+        .into(),
+        Expired { schedule, name: "nightly-1772330400".into(), job: job() }.into(),
     ]
     .into_iter()
 }

@@ -71,6 +71,8 @@ families! {
     Observed = observed,
     /// A backup's life.
     Backup = backup,
+    /// A schedule's slots.
+    Schedule = schedule,
     /// A datacenter as a unit of consistency.
     Datacenter = datacenter,
     /// The operator itself: epochs, checkpoints.

@@ -13,6 +13,7 @@ pub mod examples;
 mod fact;
 pub mod observed;
 pub mod operator;
+pub mod schedule;
 pub mod schema;
 mod size;
 pub mod subject;

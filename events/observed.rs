@@ -11,6 +11,8 @@ family! { "observed":
     BackupJob = "backup_job" v 1 critical,
     /// A MedusaBackup appeared, or what we read of it changed.
     Backup = "backup" v 1 critical,
+    /// A MedusaBackupSchedule appeared, or what we read of it changed.
+    Schedule = "schedule" v 1 critical,
     /// A CassandraDatacenter appeared, or what we read of it changed.
     Datacenter = "datacenter" v 1 critical,
     /// A pod of a datacenter appeared, or what we read of it changed.
@@ -36,6 +38,8 @@ pub enum ObjectKind {
     MedusaBackupJob,
     /// `medusa.k8ssandra.io/v1alpha1`.
     MedusaBackup,
+    /// `medusa.k8ssandra.io/v1alpha1`.
+    MedusaBackupSchedule,
     /// `cassandra.datastax.com/v1beta1`.
     CassandraDatacenter,
     /// `v1`.
@@ -49,6 +53,7 @@ impl ObjectKind {
         match self {
             Self::MedusaBackupJob => "MedusaBackupJob",
             Self::MedusaBackup => "MedusaBackup",
+            Self::MedusaBackupSchedule => "MedusaBackupSchedule",
             Self::CassandraDatacenter => "CassandraDatacenter",
             Self::Pod => "Pod",
         }
@@ -109,6 +114,9 @@ pub struct BackupJob {
     /// Whether the object has an owner.
     #[serde(default)]
     pub owned: bool,
+    /// Label `stheno.io/schedule`: UID of the MedusaBackupSchedule that made it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Uid>,
     /// The annotations that we give meaning to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<Arc<str>, Arc<str>>,
@@ -127,6 +135,93 @@ pub struct Backup {
     /// Label `stheno.io/operation`: UID of the job that made it, where it is ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Uid>,
+}
+
+/// What a schedule starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduledOperation {
+    /// A MedusaBackupJob.
+    #[default]
+    Backup,
+    /// A MedusaTask that purges.
+    Purge,
+}
+
+impl ScheduledOperation {
+    /// As it stands in the custom resource.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Purge => "purge",
+        }
+    }
+}
+
+/// Which slots are made up for when they could not start in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
+pub enum CatchUp {
+    /// None.
+    None,
+    /// The latest.
+    #[default]
+    Latest,
+    /// Each of them.
+    All,
+}
+
+impl CatchUp {
+    /// As it stands in the custom resource.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::Latest => "Latest",
+            Self::All => "All",
+        }
+    }
+}
+
+/// A MedusaBackupSchedule.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Identity and version.
+    pub meta: Meta,
+    /// `spec.backupSpec.cassandraDatacenter`, as typed.
+    pub dc: Arc<str>,
+    /// `spec.backupSpec.backupType`.
+    #[serde(default)]
+    pub backup_type: BackupType,
+    /// `spec.cronSchedule`, as typed.
+    pub cron: Arc<str>,
+    /// `spec.timeZone`, as typed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<Arc<str>>,
+    /// `spec.suspend` or `spec.disabled`.
+    #[serde(default)]
+    pub suspended: bool,
+    /// `spec.operationType`.
+    #[serde(default)]
+    pub operation: ScheduledOperation,
+    /// `spec.concurrencyPolicy`, as typed: the API server takes any text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Arc<str>>,
+    /// `spec.catchUp`.
+    #[serde(default)]
+    pub catch_up: CatchUp,
+    /// `spec.startingDeadlineSeconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starting_deadline: Option<u32>,
+    /// `spec.successfulJobsHistoryLimit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_complete: Option<u32>,
+    /// `spec.failedJobsHistoryLimit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_failed: Option<u32>,
+    /// Whether the object has an owner.
+    #[serde(default)]
+    pub owned: bool,
 }
 
 /// A CassandraDatacenter.

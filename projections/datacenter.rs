@@ -1,10 +1,12 @@
 //! A datacenter as the log tells it: the object, its pods, its operations, the inventory of its backups.
 
 mod forgotten;
+mod schedules;
 
 pub use forgotten::{Forgotten, Tombstone};
 
 use crate::backup::{Operation, Stage};
+use crate::schedule::{Schedule, Scheduled};
 use crate::world::{Head, Touched};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +37,12 @@ pub struct Datacenter {
     pub open: BTreeSet<(Time, Uid)>,
     /// The inventory: complete backups that have, or shall have, an object.
     pub backups: BTreeMap<Arc<str>, Arc<Backup>>,
+    /// Schedules, by UID.
+    pub schedules: BTreeMap<Uid, Arc<Schedule>>,
+    /// Objects that schedules asked for: to be created, or jobs that are there; by name.
+    pub scheduled: BTreeMap<Arc<str>, Arc<Scheduled>>,
+    /// Up to where the slots of schedules that are gone had ended, by name: who is created anew repeats none.
+    pub former_slots: BTreeMap<Arc<str>, Time>,
     /// Objects that could not be read, by UID.
     pub malformed: BTreeMap<Uid, Arc<observed::Malformed>>,
     /// Operations that ended and are gone: they left the world, and must not come back to life.
@@ -111,6 +119,7 @@ impl Datacenter {
         match event {
             Event::Observed(event) => self.observe(event, at, touched),
             Event::Backup(event) => self.backup(event, at, touched),
+            Event::Schedule(event) => self.schedule(event, at, touched),
             Event::Datacenter(DcEvent::Led(led)) => self.led = Some(led.clone()),
             // What it means is the operator's: see World::apply.
             Event::Datacenter(DcEvent::Overtaken(_)) => {}
@@ -128,6 +137,13 @@ impl Datacenter {
                 let uid = job.meta.uid.clone();
                 self.malformed.remove(&uid);
                 touched.push(Touched::Job(uid.clone()));
+                if let Some(made) = self.scheduled.get_mut(&job.meta.name)
+                    && made.object == Object::Wanted
+                    && job.schedule.as_ref() == Some(&made.schedule)
+                {
+                    // Created by a leader that could not say so any more.
+                    Arc::make_mut(made).object = Object::Ours { uid: uid.clone() };
+                }
                 if let Some(operation) = self.operations.get_mut(&uid) {
                     let operation = Arc::make_mut(operation);
                     (operation.request, operation.gone) = (job.clone(), false);
@@ -140,6 +156,16 @@ impl Datacenter {
                         self.open.insert((job.meta.created, uid.clone()));
                     }
                     self.operations.insert(uid, Arc::new(operation));
+                }
+            }
+            observed::Event::Schedule(seen) => {
+                self.malformed.remove(&seen.meta.uid);
+                self.scheduling(seen, at);
+                touched.push(Touched::Schedule(seen.meta.uid.clone()));
+            }
+            observed::Event::Adopted(adopted) if adopted.kind == ObjectKind::MedusaBackupSchedule => {
+                if let Some(schedule) = self.schedules.get_mut(&adopted.uid) {
+                    Arc::make_mut(schedule).adopt(at);
                 }
             }
             observed::Event::Adopted(adopted) => {
@@ -196,12 +222,22 @@ impl Datacenter {
                 if let Some(operation) = self.operations.get_mut(&gone.uid) {
                     Arc::make_mut(operation).gone = true;
                 }
+                if let Some(made) = self.scheduled.get(&gone.name).filter(|made| made.is(&gone.uid)) {
+                    touched.push(Touched::Schedule(made.schedule.clone()));
+                    self.scheduled.remove(&gone.name);
+                }
                 self.forget(&gone.uid);
             }
             ObjectKind::MedusaBackup => {
                 if self.backups.get(&gone.name).is_some_and(|backup| backup.is(&gone.uid)) {
                     self.backups.remove(&gone.name);
                     touched.push(Touched::Backup(gone.name.clone()));
+                }
+            }
+            ObjectKind::MedusaBackupSchedule => {
+                if let Some(schedule) = self.schedules.remove(&gone.uid) {
+                    self.remember_slots(&schedule);
+                    touched.push(Touched::Schedule(gone.uid.clone()));
                 }
             }
             ObjectKind::CassandraDatacenter => {
@@ -304,6 +340,9 @@ impl Datacenter {
         }
         for pod in self.pods.values_mut() {
             Arc::make_mut(pod).meta.resource_version = none.clone();
+        }
+        for schedule in self.schedules.values_mut() {
+            Arc::make_mut(schedule).request.meta.resource_version = none.clone();
         }
         if let Some(object) = &mut self.object {
             Arc::make_mut(object).meta.resource_version = none;

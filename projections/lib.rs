@@ -5,6 +5,7 @@
 pub mod backup;
 pub mod datacenter;
 pub mod operator;
+pub mod schedule;
 pub mod status;
 pub mod world;
 
@@ -12,4 +13,4 @@ pub use datacenter::Datacenter;
 pub use world::{Head, Message, Touched, World};
 
 /// The layout of the serialised [`World`]: raised with every change of its shape or of what a fold does.
-pub const LAYOUT: u32 = 4;
+pub const LAYOUT: u32 = 5;

@@ -87,6 +87,7 @@ impl Operator {
             observed::Event::Gap(_)
             | observed::Event::BackupJob(_)
             | observed::Event::Backup(_)
+            | observed::Event::Schedule(_)
             | observed::Event::Datacenter(_)
             | observed::Event::Pod(_)
             | observed::Event::Gone(_)

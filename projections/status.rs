@@ -1,9 +1,13 @@
 //! What people see of it: statuses, objects and announcements as projections. Conditions and their words live here only.
 
 mod announcement;
+mod schedule;
 mod text;
 
 pub use announcement::{Announcement, Severity, announcements};
+pub use schedule::{
+    SCHEDULE_LABEL, ScheduledObject, label_value, miss_reason, schedule_status, scheduled_object, skip_reason,
+};
 pub use text::size;
 
 use crate::Datacenter;

@@ -38,6 +38,8 @@ pub enum Touched {
     Job(Uid),
     /// The MedusaBackup of this name.
     Backup(Arc<str>),
+    /// The schedule with this UID, or an object that it asked for.
+    Schedule(Uid),
     /// An object that cannot be read.
     Malformed(Uid),
 }
@@ -136,7 +138,7 @@ impl World {
             match fact {
                 Fact::Known(Event::Operator(event)) => self.operator.apply(event, envelope.at),
                 Fact::Known(Event::Observed(event)) => self.operator.observe(event, sequence),
-                Fact::Known(Event::Backup(_) | Event::Datacenter(_)) => self.unreadable += 1,
+                Fact::Known(Event::Backup(_) | Event::Schedule(_) | Event::Datacenter(_)) => self.unreadable += 1,
                 Fact::Unknown { name, version, critical, .. } => {
                     *self.skipped.entry((name.clone(), *version)).or_default() += 1;
                     if *critical {

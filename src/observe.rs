@@ -105,7 +105,8 @@ pub fn highest(world: &World) -> Option<u64> {
         let jobs = dc.operations.values().map(|operation| &operation.request.meta);
         let pods = dc.pods.values().map(|pod| &pod.meta);
         let object = dc.object.iter().map(|object| &object.meta);
-        jobs.chain(pods).chain(object).filter_map(|meta| meta.resource_version.parse::<u64>().ok())
+        let schedules = dc.schedules.values().map(|schedule| &schedule.request.meta);
+        jobs.chain(pods).chain(object).chain(schedules).filter_map(|meta| meta.resource_version.parse::<u64>().ok())
     });
     versions.max()
 }

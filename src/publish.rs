@@ -19,6 +19,7 @@
 mod desired;
 mod note;
 mod reach;
+mod schedule;
 mod worker;
 mod write;
 
@@ -80,6 +81,10 @@ impl Publisher {
             match touched {
                 Touched::Job(uid) => self.write(desired::job(world, dc, uid)),
                 Touched::Backup(name) => self.write(desired::backup(world, dc, name)),
+                Touched::Schedule(uid) => {
+                    self.write(schedule::status(world, dc, uid));
+                    self.write_all(schedule::objects(world, dc, Some(uid)));
+                }
                 // People see it in an announcement: its status is not written, for nothing of it can be trusted.
                 Touched::Malformed(_) => {}
             }
@@ -95,10 +100,14 @@ impl Publisher {
             for name in dc.backups.keys() {
                 self.write(desired::backup(world, key, name));
             }
+            for schedule in dc.schedules.keys() {
+                self.write(schedule::status(world, key, schedule));
+            }
+            self.write_all(schedule::objects(world, key, None));
         }
     }
 
-    /// A message of this aggregate was folded: what holds back all open jobs may have changed.
+    /// A message of this aggregate was folded: what holds back all open jobs and schedules may have changed.
     pub fn folded(&self, world: &World, aggregate: &Aggregate) {
         match aggregate {
             Aggregate::Operator => {
@@ -127,6 +136,10 @@ impl Publisher {
                 let key = DcKey::new(namespace.clone(), backup.dc.clone());
                 self.write(desired::backup(world, &key, &backup.meta.name));
             }
+            Observation::Schedule(seen, _) => {
+                let key = DcKey::new(namespace.clone(), seen.dc.clone());
+                self.write(schedule::status(world, &key, &seen.meta.uid));
+            }
             Observation::Datacenter(_) | Observation::Pod(_) | Observation::Malformed(_) | Observation::Gone(_) => {}
         }
     }
@@ -150,6 +163,13 @@ impl Publisher {
         for (_, job) in world.datacenter(key).into_iter().flat_map(|dc| &dc.open) {
             self.write(desired::job(world, key, job));
         }
+        for schedule in world.datacenter(key).into_iter().flat_map(|dc| dc.schedules.keys()) {
+            self.write(schedule::status(world, key, schedule));
+        }
+    }
+
+    fn write_all(&self, desired: Vec<Desired>) {
+        desired.into_iter().for_each(|desired| self.write(Some(desired)));
     }
 
     fn write(&self, desired: Option<Desired>) {

@@ -45,6 +45,19 @@ fn own_fields(kind: &str) -> &'static [&'static str] {
             &["status.conditions", "status.message", "status.nodes", "status.observedGeneration", "status.progress"]
         }
         "MedusaBackup" => &["status.conditions"],
+        "MedusaBackupSchedule" => &[
+            "spec.catchUp",
+            "spec.failedJobsHistoryLimit",
+            "spec.startingDeadlineSeconds",
+            "spec.successfulJobsHistoryLimit",
+            "spec.suspend",
+            "spec.timeZone",
+            "status.conditions",
+            "status.counts",
+            "status.message",
+            "status.observedGeneration",
+            "status.outcomes",
+        ],
         _ => &[],
     }
 }
@@ -57,6 +70,7 @@ fn own_columns(kind: &str) -> Value {
             ["Message", "string", ".status.message", 0],
             ["Age", "date", ".metadata.creationTimestamp", 1],
         ]),
+        "MedusaBackupSchedule" => json!([["Message", "string", ".status.message", 0]]),
         _ => json!([]),
     }
 }

@@ -96,6 +96,7 @@ mod tests {
             dc: "dc1".into(),
             backup_type: BackupType::Full,
             owned: false,
+            schedule: None,
             annotations: BTreeMap::new(),
         };
         let mut operation = Operation::requested(request, Time::UNIX_EPOCH);

@@ -1,11 +1,13 @@
 //! What is worth a Kubernetes Event: what happened, on the object that people look at.
 
 use super::text::sentence;
+use super::{miss_reason, skip_reason};
 use crate::Datacenter;
 use crate::backup::{NodeState, Operation, Stage};
 use std::sync::Arc;
 use stheno_events::backup::{Event as BackupEvent, Outcome};
 use stheno_events::observed::{Event as ObservedEvent, ObjectKind};
+use stheno_events::schedule::{Event as ScheduleEvent, SkipReason};
 use stheno_events::{Envelope, Event, EventId, Fact, PodName, Time, Uid};
 
 /// How a Kubernetes Event is typed.
@@ -67,6 +69,11 @@ pub fn announcements(envelope: &Envelope, dc: &Datacenter) -> Vec<Announcement> 
                     Some((object, backup(event, operation)?))
                 })
             }
+            Fact::Known(Event::Schedule(event)) => dc.schedules.get(event.schedule()).and_then(|schedule| {
+                let meta = &schedule.request.meta;
+                let object = (ObjectKind::MedusaBackupSchedule, meta.name.clone(), meta.uid.clone());
+                Some((object, slot(event)?))
+            }),
             Fact::Known(Event::Observed(ObservedEvent::Malformed(e))) => {
                 let object = (e.kind, e.name.clone(), e.uid.clone());
                 Some((object, (Severity::Warning, "Malformed", e.reason.to_string())))
@@ -133,6 +140,42 @@ fn backup(event: &BackupEvent, operation: &Operation) -> Option<(Severity, &'sta
         | BackupEvent::NodeFinished(_)
         | BackupEvent::OutcomeDecided(_)
         | BackupEvent::Summarised(_) => return None,
+    };
+    Some(said)
+}
+
+fn slot(event: &ScheduleEvent) -> Option<(Severity, &'static str, String)> {
+    use Severity::{Normal, Warning};
+    let clock = |time: Time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let several = |first: Time, last: Time, count: u64| match count {
+        1 => format!("the time {}", clock(last)),
+        _ => format!("{count} times from {} to {}", clock(first), clock(last)),
+    };
+    let said = match event {
+        ScheduleEvent::Rejected(e) => (Warning, "InvalidSpec", e.message.to_string()),
+        ScheduleEvent::Postponed(e) => (Normal, "Postponed", format!("the time {} {}", clock(e.slot), e.message)),
+        ScheduleEvent::Ran(e) => {
+            (Normal, "Ran", format!("{} {} is requested", e.object.operation.as_str(), e.object.name))
+        }
+        ScheduleEvent::RanLate(e) => {
+            let (what, name) = (e.object.operation.as_str(), &e.object.name);
+            (Normal, "RanLate", format!("{what} {name} is requested late, its time was {}", clock(e.slot)))
+        }
+        // Whoever suspended it knows.
+        ScheduleEvent::Skipped(e) if e.reason == SkipReason::Suspended => return None,
+        ScheduleEvent::Skipped(e) => {
+            let times = several(e.first, e.last, e.count);
+            (Warning, "Skipped", format!("{times}: nothing was started ({})", skip_reason(e.reason)))
+        }
+        ScheduleEvent::Missed(e) => {
+            let times = several(e.first, e.last, e.count);
+            (Warning, "Missed", format!("{times}: nothing was started ({})", miss_reason(e.reason)))
+        }
+        ScheduleEvent::ObjectCreated(e) if e.foreign => {
+            let note = format!("{} was there before and was not made by this schedule: it stays as it is", e.name);
+            (Warning, "ObjectExists", note)
+        }
+        ScheduleEvent::ObjectCreated(_) | ScheduleEvent::Accepted(_) | ScheduleEvent::Expired(_) => return None,
     };
     Some(said)
 }

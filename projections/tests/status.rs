@@ -55,6 +55,7 @@ fn request() -> BackupJob {
         },
         dc: "dc1".into(),
         backup_type: BackupType::Differential,
+        schedule: None,
         owned: false,
         annotations: Default::default(),
     }

@@ -10,7 +10,6 @@ use super::source::Source;
 use super::text::{Table, plain};
 use serde_json::{Value, json};
 use stheno_events::Time;
-use stheno_events::observed::ObjectKind;
 
 /// The projected objects as they stood at a point: YAML, or a table where a kind is named.
 #[derive(Debug, Clone, clap::Args)]
@@ -20,7 +19,7 @@ pub(super) struct Args {
     /// A sequence (behind that message), a time (RFC 3339), or how long ago (90m, 7d).
     #[arg(value_name = "TIME|SEQ")]
     point: Point,
-    /// MedusaBackupJob, MedusaBackup, CassandraDatacenter or Pod; short names as in kubectl.
+    /// MedusaBackupJob, MedusaBackup, MedusaBackupSchedule, CassandraDatacenter or Pod; short names as in kubectl.
     #[arg(value_name = "KIND")]
     kind: Option<KindArg>,
     /// One object.
@@ -76,8 +75,7 @@ impl Args {
 
 /// One table a kind, with the columns of its definition.
 fn tables(screen: Screen<'_>, manifests: &[&Manifest], at: Time) -> anyhow::Result<()> {
-    let kinds =
-        [ObjectKind::MedusaBackupJob, ObjectKind::MedusaBackup, ObjectKind::CassandraDatacenter, ObjectKind::Pod];
+    let kinds = stheno_decide::engine::WATCHED;
     let mut first = true;
     for kind in kinds {
         let rows: Vec<&&Manifest> = manifests.iter().filter(|manifest| manifest.kind == kind).collect();

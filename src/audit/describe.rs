@@ -5,6 +5,7 @@ use stheno_events::backup::{Call, Event as BackupEvent, Outcome, Progress, Sidec
 use stheno_events::datacenter::Event as DatacenterEvent;
 use stheno_events::observed::{Event as ObservedEvent, ObjectKind};
 use stheno_events::operator::Event as OperatorEvent;
+use stheno_events::schedule::{Event as ScheduleEvent, MissReason, SkipReason};
 use stheno_events::{Event, Fact, Time};
 
 /// How much an event should catch the eye.
@@ -26,6 +27,7 @@ pub fn describe(fact: &Fact) -> String {
     match fact {
         Fact::Known(Event::Observed(event)) => observed(event),
         Fact::Known(Event::Backup(event)) => backup(event),
+        Fact::Known(Event::Schedule(event)) => schedule(event),
         Fact::Known(Event::Datacenter(event)) => datacenter(event),
         Fact::Known(Event::Operator(event)) => operator(event),
         Fact::Unknown { version, critical: true, .. } => {
@@ -48,6 +50,11 @@ fn observed(event: &ObservedEvent) -> String {
         ObservedEvent::Backup(e) => {
             let whose = if e.operation.is_some() { "made by a job of ours" } else { "not made by this operator" };
             format!("the object is there: a {} backup of {}, {whose}", e.backup_type.as_str(), e.dc)
+        }
+        ObservedEvent::Schedule(e) => {
+            let zone = e.time_zone.as_ref().map(|zone| format!(" in {zone}")).unwrap_or_default();
+            let suspended = if e.suspended { ", suspended" } else { "" };
+            format!("asks for a {} of {} at {:?}{zone}{suspended}", e.operation.as_str(), e.dc, e.cron)
         }
         ObservedEvent::Datacenter(e) => {
             let mut parts = vec![format!("{} of cluster {}", count(i64::from(e.size), "node"), e.cluster)];
@@ -73,6 +80,9 @@ fn observed(event: &ObservedEvent) -> String {
             format!("the {} is there no more: a complete list lacks it", e.kind.as_str())
         }
         ObservedEvent::Gone(e) => format!("the {} was deleted", e.kind.as_str()),
+        ObservedEvent::Adopted(e) if e.kind == ObjectKind::MedusaBackupSchedule => {
+            "was there before this log began: its times count from now on".into()
+        }
         ObservedEvent::Adopted(e) => match (e.started, e.finished) {
             (_, Some(finished)) => format!(
                 "had ended at {} before this log began ({} finished, {} failed): it stays as it is",
@@ -172,6 +182,62 @@ fn backup(event: &BackupEvent) -> String {
     }
 }
 
+fn schedule(event: &ScheduleEvent) -> String {
+    let next = |next: &Option<Time>| match next {
+        Some(next) => format!("next at {}", clock(*next)),
+        None => "nothing comes after it".into(),
+    };
+    let times = |first: Time, last: Time, number: u64| match number {
+        1 => format!("the time {}", clock(last)),
+        _ => format!("{} from {} to {}", count(number, "time"), clock(first), clock(last)),
+    };
+    match event {
+        ScheduleEvent::Accepted(e) => match e.next {
+            Some(next) => format!("its times were read: the next is {}", clock(next)),
+            None => "its times were read: none comes".into(),
+        },
+        ScheduleEvent::Rejected(e) => format!("cannot be followed: {}", e.message),
+        ScheduleEvent::Postponed(e) => match e.until {
+            Some(until) => format!("the time {} {}, at most until {}", clock(e.slot), e.message, clock(until)),
+            None => format!("the time {} {}", clock(e.slot), e.message),
+        },
+        ScheduleEvent::Ran(e) => {
+            format!(
+                "the time {} asks for {} {}, {}",
+                clock(e.slot),
+                e.object.operation.as_str(),
+                e.object.name,
+                next(&e.next)
+            )
+        }
+        ScheduleEvent::RanLate(e) => {
+            let (what, name) = (e.object.operation.as_str(), &e.object.name);
+            format!("the time {} asks late for {what} {name}, {}", clock(e.slot), next(&e.next))
+        }
+        ScheduleEvent::Skipped(e) => {
+            let why = match e.reason {
+                SkipReason::Suspended => "the schedule was suspended",
+                SkipReason::OperationRunning => "an operation before it still ran",
+            };
+            format!("nothing was started for {}: {why}", times(e.first, e.last, e.count))
+        }
+        ScheduleEvent::Missed(e) => {
+            let why = match e.reason {
+                MissReason::Superseded => "nobody was there, and a later time stands for it",
+                MissReason::DeadlinePassed => "it was too late (startingDeadlineSeconds)",
+                MissReason::NotInTime => "it was too late, and nothing late is made up for (catchUp: None)",
+                MissReason::TooMany => "more had passed than are made up for",
+            };
+            format!("{} missed: {why}", times(e.first, e.last, e.count))
+        }
+        ScheduleEvent::ObjectCreated(e) if e.foreign => {
+            format!("{} was there already and stays as it is: this schedule did not make it", e.name)
+        }
+        ScheduleEvent::ObjectCreated(e) => format!("{} was created (uid {})", e.name, e.uid),
+        ScheduleEvent::Expired(e) => format!("{} is to be deleted: more have ended than are kept", e.name),
+    }
+}
+
 fn intent(call: &Call) -> String {
     match call {
         Call::Start(pod) => format!("{pod} is about to be asked to start its backup"),
@@ -237,6 +303,7 @@ pub const fn weight(fact: &Fact) -> Weight {
             ObservedEvent::Gap(_) | ObservedEvent::Gone(_) => Weight::Care,
             ObservedEvent::BackupJob(_)
             | ObservedEvent::Backup(_)
+            | ObservedEvent::Schedule(_)
             | ObservedEvent::Datacenter(_)
             | ObservedEvent::Pod(_)
             | ObservedEvent::Adopted(_)
@@ -257,6 +324,17 @@ pub const fn weight(fact: &Fact) -> Weight {
             | BackupEvent::OutcomeDecided(_)
             | BackupEvent::Summarised(_)
             | BackupEvent::ObjectCreated(_) => Weight::Plain,
+        },
+        Fact::Known(Event::Schedule(event)) => match event {
+            ScheduleEvent::Rejected(_) | ScheduleEvent::Missed(_) => Weight::Bad,
+            ScheduleEvent::Postponed(_) | ScheduleEvent::RanLate(_) => Weight::Care,
+            ScheduleEvent::Skipped(e) if matches!(e.reason, SkipReason::OperationRunning) => Weight::Bad,
+            ScheduleEvent::ObjectCreated(e) if e.foreign => Weight::Care,
+            ScheduleEvent::Accepted(_)
+            | ScheduleEvent::Ran(_)
+            | ScheduleEvent::Skipped(_)
+            | ScheduleEvent::ObjectCreated(_)
+            | ScheduleEvent::Expired(_) => Weight::Plain,
         },
         Fact::Known(Event::Datacenter(event)) => match event {
             DatacenterEvent::Incarnation(_) | DatacenterEvent::Overtaken(_) => Weight::Care,
@@ -301,6 +379,7 @@ const fn plural(kind: ObjectKind) -> &'static str {
     match kind {
         ObjectKind::MedusaBackupJob => "MedusaBackupJobs",
         ObjectKind::MedusaBackup => "MedusaBackups",
+        ObjectKind::MedusaBackupSchedule => "MedusaBackupSchedules",
         ObjectKind::CassandraDatacenter => "CassandraDatacenters",
         ObjectKind::Pod => "pods",
     }

@@ -3,11 +3,12 @@
 use kube::CustomResourceExt as _;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use stheno_crds::{MedusaBackup, MedusaBackupJob, MedusaBackupJobSpec, MedusaBackupJobStatus};
+use stheno_crds::{MedusaBackup, MedusaBackupJob, MedusaBackupJobSpec, MedusaBackupJobStatus, MedusaBackupSchedule};
 use stheno_events::observed::{self, BackupType, Meta, ObjectKind, Pod};
 use stheno_events::{DcKey, Time};
 use stheno_projections::backup::{Node, NodeState, Operation, Stage};
 use stheno_projections::datacenter::{Backup, Object};
+use stheno_projections::schedule::Schedule;
 use stheno_projections::{Datacenter, World, status};
 
 /// One object as it stood.
@@ -46,7 +47,11 @@ fn of_datacenter(world: &World, key: &DcKey, dc: &Datacenter) -> Vec<Manifest> {
         .iter()
         .map(|object| manifest(ObjectKind::CassandraDatacenter, &object.meta.name, datacenter(key, object)));
     let pods = dc.pods.values().map(|one| manifest(ObjectKind::Pod, &one.meta.name, pod(key, one)));
-    jobs.chain(backups).chain(object).chain(pods).collect()
+    let schedules = dc
+        .schedules
+        .values()
+        .map(|one| manifest(ObjectKind::MedusaBackupSchedule, &one.request.meta.name, schedule(world, key, dc, one)));
+    jobs.chain(backups).chain(schedules).chain(object).chain(pods).collect()
 }
 
 fn job(world: &World, key: &DcKey, dc: &Datacenter, operation: &Operation) -> Value {
@@ -63,6 +68,9 @@ fn job(world: &World, key: &DcKey, dc: &Datacenter, operation: &Operation) -> Va
     let mut metadata = metadata(key, &request.meta);
     if !request.annotations.is_empty() {
         metadata.insert("annotations".into(), json!(request.annotations));
+    }
+    if let Some(schedule) = &request.schedule {
+        metadata.insert("labels".into(), json!({ status::SCHEDULE_LABEL: schedule }));
     }
     with_metadata(&object, metadata)
 }
@@ -109,6 +117,37 @@ fn backup(name: &Arc<str>, made: &Backup, key: &DcKey) -> Value {
             "spec": {"cassandraDatacenter": key.name, "backupType": made.backup_type.as_str()},
         }),
     }
+}
+
+fn schedule(world: &World, key: &DcKey, dc: &Datacenter, schedule: &Schedule) -> Value {
+    let request = &schedule.request;
+    let mut spec = json!({
+        "cronSchedule": request.cron,
+        "backupSpec": {"cassandraDatacenter": request.dc, "backupType": request.backup_type.as_str()},
+        "operationType": request.operation.as_str(),
+        "catchUp": request.catch_up.as_str(),
+        "suspend": request.suspended,
+    });
+    let mut set = |field: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            spec[field] = value;
+        }
+    };
+    set("timeZone", request.time_zone.as_ref().map(|zone| json!(zone)));
+    set("concurrencyPolicy", request.concurrency.as_ref().map(|policy| json!(policy)));
+    set("startingDeadlineSeconds", request.starting_deadline.map(|seconds| json!(seconds)));
+    set("successfulJobsHistoryLimit", request.keep_complete.map(|jobs| json!(jobs)));
+    set("failedJobsHistoryLimit", request.keep_failed.map(|jobs| json!(jobs)));
+    let mut object = json!({
+        "apiVersion": format!("{}/{}", stheno_crds::GROUP, stheno_crds::VERSION),
+        "kind": "MedusaBackupSchedule",
+        "metadata": metadata(key, &request.meta),
+        "spec": spec,
+    });
+    if let Some(status) = status::schedule_status(schedule, dc, &world.operator) {
+        object["status"] = json!(status);
+    }
+    object
 }
 
 fn datacenter(key: &DcKey, object: &observed::Datacenter) -> Value {
@@ -203,6 +242,7 @@ pub(super) fn columns(kind: ObjectKind) -> Vec<Column> {
     let crd = match kind {
         ObjectKind::MedusaBackupJob => MedusaBackupJob::crd(),
         ObjectKind::MedusaBackup => MedusaBackup::crd(),
+        ObjectKind::MedusaBackupSchedule => MedusaBackupSchedule::crd(),
         ObjectKind::CassandraDatacenter => {
             return own(&[
                 ("Size", ".spec.size", false),

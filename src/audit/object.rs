@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 use stheno_events::backup::Event as BackupEvent;
-use stheno_events::observed::{Event as ObservedEvent, ObjectKind};
+use stheno_events::observed::{Event as ObservedEvent, ObjectKind, ScheduledOperation};
+use stheno_events::schedule::{Event as ScheduleEvent, Requested};
 use stheno_events::{DcKey, Event, Uid};
 
 /// A kind as people type it: as in `kubectl get`, in any case, singular or plural.
@@ -12,9 +13,10 @@ use stheno_events::{DcKey, Event, Uid};
 pub struct KindArg(pub ObjectKind);
 
 impl KindArg {
-    const NAMES: [(ObjectKind, &'static [&'static str]); 4] = [
+    const NAMES: [(ObjectKind, &'static [&'static str]); 5] = [
         (ObjectKind::MedusaBackupJob, &["medusabackupjob", "backupjob", "job"]),
         (ObjectKind::MedusaBackup, &["medusabackup", "backup"]),
+        (ObjectKind::MedusaBackupSchedule, &["medusabackupschedule", "backupschedule", "schedule"]),
         (ObjectKind::CassandraDatacenter, &["cassandradatacenter", "cassdc", "datacenter", "dc"]),
         (ObjectKind::Pod, &["pod", "po"]),
     ];
@@ -93,12 +95,13 @@ const fn short(kind: ObjectKind) -> &'static str {
     match kind {
         ObjectKind::MedusaBackupJob => "job",
         ObjectKind::MedusaBackup => "backup",
+        ObjectKind::MedusaBackupSchedule => "schedule",
         ObjectKind::CassandraDatacenter => "datacenter",
         ObjectKind::Pod => "pod",
     }
 }
 
-/// What the log has said of names so far: events after the first name a job by its UID only.
+/// What the log has said of names so far: events after the first name a job or a schedule by its UID only.
 #[derive(Debug, Default)]
 pub struct Names {
     jobs: BTreeMap<Uid, Arc<str>>,
@@ -107,12 +110,17 @@ pub struct Names {
 impl Names {
     /// Remembers the name that an event tells.
     pub fn learn(&mut self, event: &Event) {
-        if let Event::Observed(ObservedEvent::BackupJob(job)) = event {
-            self.jobs.entry(job.meta.uid.clone()).or_insert_with(|| job.meta.name.clone());
-        }
+        let meta = match event {
+            Event::Observed(ObservedEvent::BackupJob(job)) => &job.meta,
+            Event::Observed(ObservedEvent::Schedule(schedule)) => &schedule.meta,
+            Event::Observed(_) | Event::Backup(_) | Event::Schedule(_) | Event::Datacenter(_) | Event::Operator(_) => {
+                return;
+            }
+        };
+        self.jobs.entry(meta.uid.clone()).or_insert_with(|| meta.name.clone());
     }
 
-    /// The name of a job.
+    /// The name of a job or a schedule.
     #[must_use]
     pub fn job(&self, uid: &Uid) -> Option<&Arc<str>> {
         self.jobs.get(uid)
@@ -135,6 +143,7 @@ impl Names {
             Event::Observed(event) => match event {
                 ObservedEvent::BackupJob(e) => seen(ObjectKind::MedusaBackupJob, &e.meta),
                 ObservedEvent::Backup(e) => seen(ObjectKind::MedusaBackup, &e.meta),
+                ObservedEvent::Schedule(e) => seen(ObjectKind::MedusaBackupSchedule, &e.meta),
                 ObservedEvent::Datacenter(e) => seen(ObjectKind::CassandraDatacenter, &e.meta),
                 ObservedEvent::Pod(e) => seen(ObjectKind::Pod, &e.meta),
                 ObservedEvent::Gone(e) => vec![object(e.kind, Some(e.name.clone()), Some(&e.uid))],
@@ -174,6 +183,26 @@ impl Names {
                 }
                 if marks_datacenter(event) {
                     objects.push(object(ObjectKind::CassandraDatacenter, dc.map(|dc| dc.name.clone()), None));
+                }
+                objects
+            }
+            Event::Schedule(event) => {
+                let uid = event.schedule();
+                let mut objects = vec![object(ObjectKind::MedusaBackupSchedule, self.job(uid).cloned(), Some(uid))];
+                let job = |name: &Arc<str>, uid| object(ObjectKind::MedusaBackupJob, Some(name.clone()), uid);
+                let backs_up = |request: &Requested| request.operation == ScheduledOperation::Backup;
+                match event {
+                    ScheduleEvent::Ran(e) if backs_up(&e.object) => objects.push(job(&e.object.name, None)),
+                    ScheduleEvent::RanLate(e) if backs_up(&e.object) => objects.push(job(&e.object.name, None)),
+                    ScheduleEvent::Expired(e) => objects.push(job(&e.name, Some(&e.job))),
+                    ScheduleEvent::ObjectCreated(_)
+                    | ScheduleEvent::Ran(_)
+                    | ScheduleEvent::RanLate(_)
+                    | ScheduleEvent::Accepted(_)
+                    | ScheduleEvent::Rejected(_)
+                    | ScheduleEvent::Postponed(_)
+                    | ScheduleEvent::Skipped(_)
+                    | ScheduleEvent::Missed(_) => {}
                 }
                 objects
             }

@@ -3,10 +3,11 @@
 use super::describe::{outcome, reason};
 use super::text::count;
 use stheno_events::observed::ObjectKind;
-use stheno_events::{PodName, Uid};
+use stheno_events::{PodName, Time, Uid};
 use stheno_projections::Datacenter;
 use stheno_projections::backup::{NodeState, Operation, Stage};
 use stheno_projections::datacenter::Object;
+use stheno_projections::schedule::Plan;
 
 /// The state of an object of a datacenter.
 #[must_use]
@@ -14,6 +15,7 @@ pub(super) fn state(dc: &Datacenter, kind: ObjectKind, name: &str, uid: Option<&
     match kind {
         ObjectKind::MedusaBackupJob => job(dc, uid),
         ObjectKind::MedusaBackup => backup(dc, name),
+        ObjectKind::MedusaBackupSchedule => schedule(dc, uid),
         ObjectKind::CassandraDatacenter => datacenter(dc),
         ObjectKind::Pod => pod(dc, &PodName::from(name)),
     }
@@ -63,6 +65,21 @@ fn backup(dc: &Datacenter, name: &str) -> String {
             let making = dc.operations.values().any(|operation| &*operation.request.meta.name == name);
             if making { "in the making".into() } else { "gone".into() }
         }
+    }
+}
+
+fn schedule(dc: &Datacenter, uid: Option<&Uid>) -> String {
+    let Some(schedule) = uid.and_then(|uid| dc.schedules.get(uid)) else { return "gone".into() };
+    let clock = |time: &Time| time.format("%Y-%m-%d %H:%M:%S").to_string();
+    if let Some(postponed) = &schedule.postponed {
+        return format!("the time {} {}", clock(&postponed.slot), postponed.message);
+    }
+    match &schedule.plan {
+        Plan::Unread => "not read yet".into(),
+        Plan::Refused { message } => format!("cannot be followed: {message}"),
+        Plan::Times { .. } if schedule.request.suspended => "suspended".into(),
+        Plan::Times { next: Some(next) } => format!("next at {}", clock(next)),
+        Plan::Times { next: None } => "never comes".into(),
     }
 }
 

@@ -129,7 +129,11 @@ impl Story {
     fn hear(&mut self, event: &Event, uid: &Uid, sequence: u64, at: Time, (epoch, by): (u64, &Arc<str>)) {
         match event {
             Event::Observed(ObservedEvent::BackupJob(job)) if job.meta.uid == *uid && self.asked.is_none() => {
-                let how = if job.owned { " by a schedule or another object" } else { "" };
+                let how = match (&job.schedule, job.owned) {
+                    (Some(_), _) => " by a schedule",
+                    (None, true) => " by another object",
+                    (None, false) => "",
+                };
                 let what = format!("a {} backup of {} was asked for{how}", job.backup_type.as_str(), job.dc);
                 self.asked = Some((sequence, at, what));
             }
@@ -158,7 +162,7 @@ impl Story {
             Event::Datacenter(datacenter::Event::Led(led)) if self.asked.is_some() && self.ended.is_none() => {
                 self.terms.push((sequence, at, led.epoch.0));
             }
-            Event::Observed(_) | Event::Backup(_) | Event::Datacenter(_) | Event::Operator(_) => {}
+            Event::Observed(_) | Event::Backup(_) | Event::Schedule(_) | Event::Datacenter(_) | Event::Operator(_) => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! A message in the making: facts first, then every decision that follows from them, all or nothing.
 
 use crate::{Context, decide, policy};
-use stheno_events::{Event, Process, Time, backup, datacenter};
+use stheno_events::{Event, Process, Time, backup, datacenter, schedule};
 use stheno_projections::Datacenter;
 
 /// Rounds of deciding in one message; more would mean that decisions chase each other.
@@ -56,6 +56,7 @@ impl Draft {
                 }
                 process = Some(match &event {
                     Event::Backup(_) => Process::Backup,
+                    Event::Schedule(_) => Process::Schedule,
                     Event::Datacenter(_) => Process::Datacenter,
                     Event::Observed(_) => Process::Observed,
                     Event::Operator(_) => Process::Operator,
@@ -80,6 +81,16 @@ pub const fn is_decision(event: &Event) -> bool {
             | backup::Event::Completed(_)
             | backup::Event::Failed(_),
         )
+        | Event::Schedule(
+            schedule::Event::Accepted(_)
+            | schedule::Event::Rejected(_)
+            | schedule::Event::Postponed(_)
+            | schedule::Event::Ran(_)
+            | schedule::Event::RanLate(_)
+            | schedule::Event::Skipped(_)
+            | schedule::Event::Missed(_)
+            | schedule::Event::Expired(_),
+        )
         | Event::Datacenter(datacenter::Event::Incarnation(_)) => true,
         Event::Backup(
             backup::Event::ClaimAbandoned(_)
@@ -92,6 +103,7 @@ pub const fn is_decision(event: &Event) -> bool {
             | backup::Event::SummaryFailed(_)
             | backup::Event::ObjectCreated(_),
         )
+        | Event::Schedule(schedule::Event::ObjectCreated(_))
         | Event::Datacenter(_)
         | Event::Observed(_)
         | Event::Operator(_) => false,

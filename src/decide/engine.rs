@@ -183,8 +183,13 @@ pub struct Engine {
 }
 
 /// The kinds whose first list a leader waits for.
-pub const WATCHED: [ObjectKind; 4] =
-    [ObjectKind::MedusaBackupJob, ObjectKind::MedusaBackup, ObjectKind::CassandraDatacenter, ObjectKind::Pod];
+pub const WATCHED: [ObjectKind; 5] = [
+    ObjectKind::MedusaBackupJob,
+    ObjectKind::MedusaBackup,
+    ObjectKind::MedusaBackupSchedule,
+    ObjectKind::CassandraDatacenter,
+    ObjectKind::Pod,
+];
 
 impl Engine {
     /// An engine that goes on from a world: an empty one, or a snapshot.
@@ -217,7 +222,8 @@ impl Engine {
         };
         let world = std::mem::take(&mut engine.world);
         for (key, dc) in &world.datacenters {
-            engine.homes.extend(dc.operations.keys().map(|uid| (uid.clone(), key.clone())));
+            let recorded = dc.operations.keys().chain(dc.schedules.keys());
+            engine.homes.extend(recorded.map(|uid| (uid.clone(), key.clone())));
         }
         engine.world = world;
         engine

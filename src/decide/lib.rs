@@ -13,6 +13,7 @@ pub mod names;
 pub mod observation;
 pub mod policy;
 pub mod restorable;
+pub mod schedule;
 
 pub use effect::{Effect, EffectKey};
 pub use observation::Observation;
@@ -43,7 +44,9 @@ pub fn decide(dc: &Datacenter, context: Context<'_>) -> Vec<Event> {
     {
         return replaced(dc, former, &object.meta.uid);
     }
-    backup::decide(dc, context)
+    let decided = backup::decide(dc, context);
+    // What a schedule starts depends on what runs: that is settled first.
+    if decided.is_empty() { schedule::decide(dc, context) } else { decided }
 }
 
 /// Another datacenter of the same name: what runs on the former one ends.
@@ -67,5 +70,5 @@ pub fn wake(dc: &Datacenter, context: Context<'_>) -> Option<Time> {
     if dc.frozen.is_some() {
         return None;
     }
-    backup::wake(dc, context)
+    backup::wake(dc, context).into_iter().chain(schedule::wake(dc, context)).min()
 }

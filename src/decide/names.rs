@@ -46,13 +46,8 @@ pub fn rack(name: &str) -> String {
     out
 }
 
-/// A label's value (`CleanLabelValue`): case stays, what a label forbids is dropped.
-#[must_use]
-pub fn label(name: &str) -> String {
-    name.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
-        .map(|piece| piece.trim_matches(|c: char| !c.is_ascii_alphanumeric()))
-        .collect()
-}
+/// A label's value (`CleanLabelValue`); what schedules create carries it.
+pub use stheno_projections::status::label_value as label;
 
 /// A datacenter, as far as the names of its pods depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use stheno_events::observed::{
-    Adopted, Backup, BackupJob, Datacenter as DcObject, Gone, Malformed, Meta, ObjectKind, Pod,
+    Adopted, Backup, BackupJob, Datacenter as DcObject, Gone, Malformed, Meta, ObjectKind, Pod, Schedule,
 };
 use stheno_events::{DcKey, Uid};
 use stheno_events::{Event, observed};
@@ -15,6 +15,8 @@ pub enum Observation {
     BackupJob(BackupJob, Option<Adopted>),
     /// A MedusaBackup.
     Backup(Backup),
+    /// A MedusaBackupSchedule, with the status that another program may have left on it.
+    Schedule(Schedule, Option<Adopted>),
     /// A CassandraDatacenter.
     Datacenter(DcObject),
     /// A pod with a datacenter's labels.
@@ -32,6 +34,7 @@ impl Observation {
         match self {
             Self::BackupJob(..) => ObjectKind::MedusaBackupJob,
             Self::Backup(_) => ObjectKind::MedusaBackup,
+            Self::Schedule(..) => ObjectKind::MedusaBackupSchedule,
             Self::Datacenter(_) => ObjectKind::CassandraDatacenter,
             Self::Pod(_) => ObjectKind::Pod,
             Self::Malformed(e) => e.kind,
@@ -45,6 +48,7 @@ impl Observation {
         match self {
             Self::BackupJob(e, _) => &e.meta.uid,
             Self::Backup(e) => &e.meta.uid,
+            Self::Schedule(e, _) => &e.meta.uid,
             Self::Datacenter(e) => &e.meta.uid,
             Self::Pod(e) => &e.meta.uid,
             Self::Malformed(e) => &e.uid,
@@ -58,6 +62,7 @@ impl Observation {
         let name = match self {
             Self::BackupJob(e, _) => &e.dc,
             Self::Backup(e) => &e.dc,
+            Self::Schedule(e, _) => &e.dc,
             Self::Datacenter(e) => &e.meta.name,
             Self::Pod(_) | Self::Malformed(_) | Self::Gone(_) => return None,
         };
@@ -92,6 +97,14 @@ impl Observation {
                 let known = dc.backups.get(&seen.meta.name).is_some_and(|backup| backup.is(&seen.meta.uid));
                 if known { Vec::new() } else { vec![seen.clone().into()] }
             }
+            Self::Schedule(seen, status) => match dc.schedules.get(&seen.meta.uid) {
+                None => std::iter::once(seen.clone().into()).chain(status.clone().map(Event::from)).collect(),
+                Some(known) => {
+                    let known = &known.request;
+                    let same = Schedule { meta: known.meta.clone(), ..seen.clone() } == *known;
+                    changed(same, &known.meta, &seen.meta, || seen.clone().into())
+                }
+            },
             Self::Datacenter(seen) => match &dc.object {
                 None => vec![seen.clone().into()],
                 Some(known) => {
@@ -138,7 +151,11 @@ fn newer(first: &Meta, second: &Meta) -> bool {
 fn knows(dc: &Datacenter, gone: &Gone) -> bool {
     dc.malformed.contains_key(&gone.uid)
         || match gone.kind {
-            ObjectKind::MedusaBackupJob => dc.operations.get(&gone.uid).is_some_and(|operation| !operation.gone),
+            ObjectKind::MedusaBackupJob => {
+                dc.operations.get(&gone.uid).is_some_and(|operation| !operation.gone)
+                    || dc.scheduled.get(&gone.name).is_some_and(|made| made.is(&gone.uid))
+            }
+            ObjectKind::MedusaBackupSchedule => dc.schedules.contains_key(&gone.uid),
             ObjectKind::MedusaBackup => dc.backups.get(&gone.name).is_some_and(|backup| backup.is(&gone.uid)),
             ObjectKind::CassandraDatacenter => dc.object.as_ref().is_some_and(|object| object.meta.uid == gone.uid),
             ObjectKind::Pod => dc.pods.values().any(|pod| pod.meta.uid == gone.uid),

@@ -43,6 +43,15 @@ pub const NAMED_WAITS: usize = 8;
 /// Progress is recorded at most this often for a datacenter.
 pub const PROGRESS_EVERY: TimeDelta = TimeDelta::seconds(30);
 
+/// A slot of a schedule that starts within this time is in time: a leader that dies is replaced well before.
+pub const ON_TIME: TimeDelta = TimeDelta::seconds(60);
+
+/// With `catchUp: All` at most so many slots are made up for at once; the oldest beyond them are missed.
+pub const CATCH_UP_AT_ONCE: usize = 100;
+
+/// Slots that are looked at together: what passed in a year of absence is not walked in one go.
+pub const SLOTS_AT_ONCE: usize = 1_000;
+
 /// A checkpoint after this many messages, or
 pub const CHECKPOINT_MESSAGES: u64 = 10_000;
 

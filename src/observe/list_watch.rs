@@ -272,7 +272,7 @@ impl ListWatch {
                      and watch {resource}"
             )),
             404 => Stop::Unobservable(match self.kind {
-                ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup => {
+                ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup | ObjectKind::MedusaBackupSchedule => {
                     format!("the kind {kind} is not installed: run stheno crds | kubectl apply --server-side -f -")
                 }
                 ObjectKind::CassandraDatacenter => {
@@ -331,13 +331,18 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 fn selector(kind: ObjectKind) -> Option<String> {
     match kind {
         ObjectKind::Pod => Some(DATACENTER_LABEL.to_owned()),
-        ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup | ObjectKind::CassandraDatacenter => None,
+        ObjectKind::MedusaBackupJob
+        | ObjectKind::MedusaBackup
+        | ObjectKind::MedusaBackupSchedule
+        | ObjectKind::CassandraDatacenter => None,
     }
 }
 
 fn resource(kind: ObjectKind) -> ApiResource {
     let (group, version) = match kind {
-        ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup => (stheno_crds::GROUP, stheno_crds::VERSION),
+        ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup | ObjectKind::MedusaBackupSchedule => {
+            (stheno_crds::GROUP, stheno_crds::VERSION)
+        }
         ObjectKind::CassandraDatacenter => ("cassandra.datastax.com", "v1beta1"),
         ObjectKind::Pod => ("", "v1"),
     };

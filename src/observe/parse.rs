@@ -7,13 +7,14 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 use std::sync::Arc;
 use stheno_crds::datacenter::{CLUSTER_LABEL, DATACENTER_LABEL};
-use stheno_crds::{MedusaBackupJobStatus, MedusaBackupStatus};
+use stheno_crds::{MedusaBackupJobStatus, MedusaBackupScheduleStatus, MedusaBackupStatus};
 use stheno_decide::Observation;
 use stheno_events::observed::{
-    Adopted, Backup, BackupJob, BackupType, Datacenter, Gone, Malformed, Meta, ObjectKind, Pod, Sidecar,
+    Adopted, Backup, BackupJob, BackupType, CatchUp, Datacenter, Gone, Malformed, Meta, ObjectKind, Pod, Schedule,
+    ScheduledOperation, Sidecar,
 };
 use stheno_events::{DcKey, PodName, Time, Uid, to_millis};
-use stheno_projections::status::OPERATION_LABEL;
+use stheno_projections::status::{OPERATION_LABEL, SCHEDULE_LABEL};
 
 /// Annotation: the request may go on though it needs a person's consent.
 pub const APPROVE: &str = "stheno.io/approve";
@@ -21,6 +22,11 @@ pub const APPROVE: &str = "stheno.io/approve";
 pub const CANCEL: &str = "stheno.io/cancel";
 /// Annotation: the request is to wait.
 pub const HOLD: &str = "stheno.io/hold";
+
+/// Where a schedule names its datacenter.
+const SCHEDULED_DATACENTER: &str = "/spec/backupSpec/cassandraDatacenter";
+/// Bytes of an expression: all hours and minutes one by one fit.
+const LONGEST_EXPRESSION: usize = 1024;
 
 /// The sidecar's container.
 const SIDECAR: &str = "medusa";
@@ -62,6 +68,7 @@ pub(super) fn parse(kind: ObjectKind, object: &DynamicObject) -> Option<Parsed> 
     let copy = match kind {
         ObjectKind::MedusaBackupJob => Some(status_digest::<MedusaBackupJobStatus>(data)),
         ObjectKind::MedusaBackup => Some(status_digest::<MedusaBackupStatus>(data)),
+        ObjectKind::MedusaBackupSchedule => Some(status_digest::<MedusaBackupScheduleStatus>(data)),
         ObjectKind::CassandraDatacenter | ObjectKind::Pod => None,
     };
     let copy = copy.map(|status| Copy {
@@ -76,6 +83,7 @@ pub(super) fn parse(kind: ObjectKind, object: &DynamicObject) -> Option<Parsed> 
     let read = match kind {
         ObjectKind::MedusaBackupJob => backup_job(metadata, meta, data),
         ObjectKind::MedusaBackup => backup(metadata, meta, data),
+        ObjectKind::MedusaBackupSchedule => schedule(metadata, meta, data),
         ObjectKind::CassandraDatacenter => datacenter(meta, data),
         ObjectKind::Pod => Ok(Observation::Pod(pod(metadata, meta, data))),
     };
@@ -84,7 +92,10 @@ pub(super) fn parse(kind: ObjectKind, object: &DynamicObject) -> Option<Parsed> 
         Observation::Malformed(Malformed { kind, uid: uid.clone(), name: name.clone(), reason: reason.into() })
     });
     let home = match &observation {
-        Observation::BackupJob(..) | Observation::Backup(_) | Observation::Datacenter(_) => None,
+        Observation::BackupJob(..)
+        | Observation::Backup(_)
+        | Observation::Schedule(..)
+        | Observation::Datacenter(_) => None,
         Observation::Pod(_) | Observation::Malformed(_) | Observation::Gone(_) => {
             home(kind, metadata, data).map(|dc| DcKey::new(namespace.clone(), dc))
         }
@@ -106,6 +117,9 @@ fn home<'a>(kind: ObjectKind, metadata: &'a ObjectMeta, data: &'a Value) -> Opti
         ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup => {
             Some(data.pointer("/spec/cassandraDatacenter").and_then(Value::as_str).unwrap_or_default())
         }
+        ObjectKind::MedusaBackupSchedule => {
+            Some(data.pointer(SCHEDULED_DATACENTER).and_then(Value::as_str).unwrap_or_default())
+        }
         ObjectKind::CassandraDatacenter => metadata.name.as_deref(),
         ObjectKind::Pod => metadata.labels.as_ref()?.get(DATACENTER_LABEL).map(String::as_str),
     }
@@ -115,10 +129,12 @@ fn backup_job(metadata: &ObjectMeta, meta: Meta, data: &Value) -> Result<Observa
     let annotations = metadata.annotations.iter().flatten();
     let annotations = annotations.filter(|(key, _)| [APPROVE, CANCEL, HOLD].contains(&key.as_str()));
     let adopted = adopted(&meta.uid, data)?;
+    let schedule = metadata.labels.iter().flatten().find(|(key, _)| *key == SCHEDULE_LABEL);
     let job = BackupJob {
-        dc: datacenter_name(data)?,
-        backup_type: backup_type(data)?,
+        dc: datacenter_name(data, "/spec/cassandraDatacenter")?,
+        backup_type: backup_type(data, "/spec/backupType")?,
         owned: owned(metadata),
+        schedule: schedule.map(|(_, schedule)| Uid::from(schedule.as_str())),
         annotations: annotations.map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect(),
         meta,
     };
@@ -146,11 +162,61 @@ fn adopted(uid: &Uid, data: &Value) -> Result<Option<Adopted>, Wrong> {
 fn backup(metadata: &ObjectMeta, meta: Meta, data: &Value) -> Result<Observation, Wrong> {
     let operation = metadata.labels.iter().flatten().find(|(key, _)| *key == OPERATION_LABEL);
     Ok(Observation::Backup(Backup {
-        dc: datacenter_name(data)?,
-        backup_type: backup_type(data)?,
+        dc: datacenter_name(data, "/spec/cassandraDatacenter")?,
+        backup_type: backup_type(data, "/spec/backupType")?,
         operation: operation.map(|(_, job)| Uid::from(job.as_str())),
         meta,
     }))
+}
+
+fn schedule(metadata: &ObjectMeta, meta: Meta, data: &Value) -> Result<Observation, Wrong> {
+    // What another program made of it, or we before our log was lost: slots up to now are not made again.
+    let touched = ["/status/nextSchedule", "/status/lastExecution"].iter().any(|time| field(data, time).is_some());
+    let adopted = touched.then(|| Adopted {
+        kind: ObjectKind::MedusaBackupSchedule,
+        uid: meta.uid.clone(),
+        started: time(data, "/status/lastExecution").ok().flatten(),
+        finished: None,
+        in_progress: Vec::new(),
+        finished_pods: Vec::new(),
+        failed_pods: Vec::new(),
+    });
+    let typed = |pointer| Ok::<_, Wrong>(text(data, pointer)?.map(|text| Arc::from(cut(text))));
+    let schedule = Schedule {
+        dc: datacenter_name(data, SCHEDULED_DATACENTER)?,
+        backup_type: backup_type(data, "/spec/backupSpec/backupType")?,
+        cron: typed("/spec/cronSchedule")?.unwrap_or_default(),
+        time_zone: typed("/spec/timeZone")?,
+        suspended: boolean(data, "/spec/disabled")? || boolean(data, "/spec/suspend")?,
+        operation: match text(data, "/spec/operationType")? {
+            None | Some("" | "backup") => ScheduledOperation::Backup,
+            Some("purge") => ScheduledOperation::Purge,
+            Some(_) => return Err("spec.operationType must be backup or purge".to_owned()),
+        },
+        concurrency: typed("/spec/concurrencyPolicy")?,
+        catch_up: match text(data, "/spec/catchUp")? {
+            None | Some("Latest") => CatchUp::Latest,
+            Some("None") => CatchUp::None,
+            Some("All") => CatchUp::All,
+            Some(_) => return Err("spec.catchUp must be None, Latest or All".to_owned()),
+        },
+        starting_deadline: number(data, "/spec/startingDeadlineSeconds")?,
+        keep_complete: number(data, "/spec/successfulJobsHistoryLimit")?,
+        keep_failed: number(data, "/spec/failedJobsHistoryLimit")?,
+        owned: owned(metadata),
+        meta,
+    };
+    Ok(Observation::Schedule(schedule, adopted))
+}
+
+/// At most as much of a text as any expression has: what is longer is none, and is said to be none.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LONGEST_EXPRESSION)]
+}
+
+fn number(data: &Value, pointer: &str) -> Result<Option<u32>, Wrong> {
+    let number = integer(data, pointer)?.map(u32::try_from).transpose();
+    number.map_err(|_| format!("{} must be a number from 0 to {}", path(pointer), u32::MAX))
 }
 
 fn datacenter(meta: Meta, data: &Value) -> Result<Observation, Wrong> {
@@ -215,17 +281,21 @@ where
     }
 }
 
-fn datacenter_name(data: &Value) -> Result<Arc<str>, Wrong> {
-    let name = text(data, "/spec/cassandraDatacenter")?.filter(|name| !name.is_empty());
-    name.map(Arc::from).ok_or_else(|| "spec.cassandraDatacenter is missing: name the datacenter".to_owned())
+fn datacenter_name(data: &Value, pointer: &str) -> Result<Arc<str>, Wrong> {
+    let name = text(data, pointer)?.filter(|name| !name.is_empty());
+    name.map(Arc::from).ok_or_else(|| format!("{} is missing: name the datacenter", path(pointer)))
 }
 
-fn backup_type(data: &Value) -> Result<BackupType, Wrong> {
-    match text(data, "/spec/backupType")? {
+fn backup_type(data: &Value, pointer: &str) -> Result<BackupType, Wrong> {
+    match text(data, pointer)? {
         None | Some("differential") => Ok(BackupType::Differential),
         Some("full") => Ok(BackupType::Full),
-        Some(_) => Err("spec.backupType must be differential or full".to_owned()),
+        Some(_) => Err(format!("{} must be differential or full", path(pointer))),
     }
+}
+
+fn path(pointer: &str) -> String {
+    pointer.trim_start_matches('/').replace('/', ".")
 }
 
 /// A field, where it is there and not null.
@@ -243,7 +313,7 @@ fn must_be(pointer: &str, wanted: &str, found: &Value) -> Wrong {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     };
-    format!("{} must be {wanted}, it is {found}", pointer.trim_start_matches('/').replace('/', "."))
+    format!("{} must be {wanted}, it is {found}", path(pointer))
 }
 
 fn text<'a>(data: &'a Value, pointer: &str) -> Result<Option<&'a str>, Wrong> {
@@ -278,7 +348,7 @@ fn time(data: &Value, pointer: &str) -> Result<Option<Time>, Wrong> {
     let Some(text) = text(data, pointer)? else { return Ok(None) };
     match DateTime::parse_from_rfc3339(text) {
         Ok(time) => Ok(Some(to_millis(time.to_utc()))),
-        Err(_) => Err(format!("{} must be a time as in RFC 3339", pointer.trim_start_matches('/').replace('/', "."))),
+        Err(_) => Err(format!("{} must be a time as in RFC 3339", path(pointer))),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What should stand on the API server: one object, with what the worker needs to order and compare it.
 
+use super::schedule;
 use crate::observe::StatusDigest;
 use std::sync::Arc;
 use stheno_crds::{MedusaBackup, MedusaBackupJobStatus};
@@ -17,6 +18,12 @@ pub(super) enum Desired {
     Job(Job),
     /// A MedusaBackup.
     Backup(Backup),
+    /// The status of a schedule, and its owner.
+    Schedule(schedule::Status),
+    /// What a slot of a schedule asks for.
+    Scheduled(schedule::Scheduled),
+    /// A job that a schedule does not keep.
+    Expired(schedule::Expired),
 }
 
 impl Desired {
@@ -25,6 +32,9 @@ impl Desired {
         match self {
             Self::Job(job) => format!("MedusaBackupJob {}/{}", job.namespace, job.name),
             Self::Backup(backup) => format!("MedusaBackup {}/{}", backup.dc.namespace, backup.name),
+            Self::Schedule(schedule) => format!("MedusaBackupSchedule {}/{}", schedule.namespace, schedule.name),
+            Self::Scheduled(made) => format!("{} {}/{}", made.kind(), made.dc.namespace, made.name),
+            Self::Expired(job) => format!("MedusaBackupJob {}/{}", job.dc.namespace, job.name),
         }
     }
 }

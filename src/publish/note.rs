@@ -70,7 +70,7 @@ impl Note {
 
 fn api_version(kind: ObjectKind) -> String {
     match kind {
-        ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup => {
+        ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup | ObjectKind::MedusaBackupSchedule => {
             format!("{}/{}", stheno_crds::GROUP, stheno_crds::VERSION)
         }
         ObjectKind::CassandraDatacenter => "cassandra.datastax.com/v1beta1".to_owned(),

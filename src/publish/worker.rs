@@ -28,6 +28,8 @@ const NODES_EVERY: Duration = Duration::from_secs(1);
 const REREAD: Duration = Duration::from_secs(10);
 /// Kubernetes Events that wait; beyond that the oldest are dropped: they are news, not records.
 const NOTES: usize = 1_000;
+/// Created objects that are remembered: the log says so of each within moments.
+const CREATED: usize = 1_000;
 /// Tries of one Kubernetes Event.
 const NOTE_TRIES: u32 = 5;
 
@@ -36,6 +38,21 @@ const NOTE_TRIES: u32 = 5;
 enum Key {
     Job(Uid),
     Backup(DcKey, Arc<str>),
+    Schedule(Uid),
+    Scheduled(DcKey, Arc<str>),
+    Expired(Uid),
+}
+
+impl Key {
+    fn of(desired: &Desired) -> Self {
+        match desired {
+            Desired::Job(job) => Self::Job(job.uid.clone()),
+            Desired::Backup(backup) => Self::Backup(backup.dc.clone(), backup.name.clone()),
+            Desired::Schedule(schedule) => Self::Schedule(schedule.uid.clone()),
+            Desired::Scheduled(wanted) => Self::Scheduled(wanted.dc.clone(), wanted.name.clone()),
+            Desired::Expired(job) => Self::Expired(job.uid.clone()),
+        }
+    }
 }
 
 /// One object and what is to become of it.
@@ -75,6 +92,8 @@ pub(super) struct Worker {
     slots: BTreeMap<Key, Slot>,
     /// MedusaBackups that were created, by their jobs, until the log says so: what is wanted meanwhile does not know.
     made: BTreeMap<Uid, Uid>,
+    /// What slots of schedules asked for and was created, the newest last: it is not created again before the log says so.
+    created: VecDeque<Key>,
     notes: VecDeque<Note>,
     flights: FuturesUnordered<BoxFuture<'static, Landed>>,
     reach: Reach<Key>,
@@ -86,6 +105,7 @@ impl Worker {
             writer: Writer { client, mirror, facts },
             slots: BTreeMap::new(),
             made: BTreeMap::new(),
+            created: VecDeque::new(),
             notes: VecDeque::new(),
             flights: FuturesUnordered::new(),
             reach: Reach::new(),
@@ -123,11 +143,8 @@ impl Worker {
         match order {
             Order::Write(mut desired) => {
                 identify(&mut desired, &mut self.made);
-                let key = match &*desired {
-                    Desired::Job(job) => Key::Job(job.uid.clone()),
-                    Desired::Backup(backup) => Key::Backup(backup.dc.clone(), backup.name.clone()),
-                };
-                if stands(&self.writer.mirror, &desired) {
+                let key = Key::of(&desired);
+                if self.created.contains(&key) || stands(&self.writer.mirror, &desired) {
                     // The newest state stands there already: nothing older may follow it.
                     if let Some(slot) = self.slots.get_mut(&key) {
                         slot.desired = None;
@@ -149,6 +166,7 @@ impl Worker {
             Order::Suspend => {
                 self.notes.clear();
                 self.made.clear();
+                self.created.clear();
                 self.slots.retain(|_, slot| {
                     slot.desired = None;
                     slot.flying
@@ -270,6 +288,13 @@ impl Worker {
                 if let (Some(uid), Desired::Backup(backup)) = (made, &**desired) {
                     self.made.insert(backup.job.clone(), uid);
                 }
+                if let Desired::Scheduled(_) = &**desired {
+                    self.created.push_back(key.clone());
+                    if self.created.len() > CREATED {
+                        self.created.pop_front();
+                    }
+                    slot.desired = None;
+                }
                 slot.failures = 0;
                 slot.not_before = None;
                 if slot.told.take().is_some() {
@@ -306,7 +331,7 @@ impl Worker {
     fn tidy(&mut self, key: &Key, desired: &Desired) {
         let over = match desired {
             Desired::Job(job) => job.stage == "ended",
-            Desired::Backup(_) => true,
+            Desired::Backup(_) | Desired::Schedule(_) | Desired::Scheduled(_) | Desired::Expired(_) => true,
         };
         let idle = self.slots.get(key).is_some_and(|slot| slot.desired.is_none() && !slot.flying);
         if idle && (over || self.slots.get(key).is_some_and(|slot| slot.shown.is_none())) {
@@ -345,6 +370,9 @@ fn version(mirror: &Mirror, desired: &Desired) -> Option<Arc<str>> {
     let uid = match desired {
         Desired::Job(job) => Some(&job.uid),
         Desired::Backup(backup) => backup.uid.as_ref(),
+        Desired::Schedule(schedule) => Some(&schedule.uid),
+        Desired::Scheduled(_) => None,
+        Desired::Expired(job) => Some(&job.uid),
     };
     mirror.get(uid?).map(|copy| copy.resource_version)
 }
@@ -358,5 +386,10 @@ fn stands(mirror: &Mirror, desired: &Desired) -> bool {
         Desired::Backup(backup) => {
             backup.uid.as_ref().is_some_and(|uid| mirror.get(uid).is_none_or(|copy| copy.status == backup.digest))
         }
+        Desired::Schedule(schedule) => mirror
+            .get(&schedule.uid)
+            .is_none_or(|copy| copy.status == schedule.digest && (schedule.owner.is_none() || copy.owned)),
+        Desired::Scheduled(_) => false,
+        Desired::Expired(job) => mirror.get(&job.uid).is_none(),
     }
 }

@@ -1,7 +1,8 @@
 //! The writes themselves: one object from what lies there to what should. Each carries what it rests on.
 
 use super::MANAGER;
-use super::desired::{Backup, Desired, Job};
+use super::desired::{Backup, Desired, Job, Owner};
+use super::schedule::Status;
 use crate::observe::{Copy, Mirror, StatusDigest, chain, shared};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
-use stheno_crds::{CassandraDatacenter, MedusaBackup, MedusaBackupJob};
+use stheno_crds::{CassandraDatacenter, MedusaBackup, MedusaBackupJob, MedusaBackupSchedule};
 use stheno_events::backup::ObjectCreated;
 use stheno_events::observed::ObjectKind;
 use stheno_events::{DcKey, Event, Uid};
@@ -52,6 +53,9 @@ impl Writer {
         match desired {
             Desired::Job(job) => self.job(job, refresh).await.map(|()| None),
             Desired::Backup(backup) => self.backup(backup, refresh).await,
+            Desired::Schedule(schedule) => self.schedule(schedule, refresh).await.map(|()| None),
+            Desired::Scheduled(wanted) => self.scheduled(wanted).await.map(|()| None),
+            Desired::Expired(job) => self.expire(job).await.map(|()| None),
         }
     }
 
@@ -64,8 +68,25 @@ impl Writer {
         if let Some(status) = job.status.as_ref().filter(|_| copy.status != job.digest) {
             self.show(&api, &job.uid, &copy, status, job.digest).await?;
         }
-        let copy = self.mirror.get(&job.uid).ok_or(Trouble::Gone)?;
-        if let Some(owner) = job.owner.as_ref().filter(|_| !copy.owned) {
+        self.own(&api, &job.uid, job.owner.as_ref()).await
+    }
+
+    async fn schedule(&self, schedule: &Status, refresh: bool) -> Result<(), Trouble> {
+        let api: Api<MedusaBackupSchedule> = Api::namespaced(self.client.clone(), &schedule.namespace);
+        if refresh {
+            self.read(&api, ObjectKind::MedusaBackupSchedule, &schedule.name, &schedule.uid).await?;
+        }
+        let copy = self.mirror.get(&schedule.uid).ok_or(Trouble::Gone)?;
+        if let Some(status) = schedule.status.as_ref().filter(|_| copy.status != schedule.digest) {
+            self.show(&api, &schedule.uid, &copy, status, schedule.digest).await?;
+        }
+        self.own(&api, &schedule.uid, schedule.owner.as_ref()).await
+    }
+
+    /// Gives an object that has no owner its datacenter as one.
+    async fn own<K: Published>(&self, api: &Api<K>, uid: &Uid, owner: Option<&Owner>) -> Result<(), Trouble> {
+        let copy = self.mirror.get(uid).ok_or(Trouble::Gone)?;
+        if let Some(owner) = owner.filter(|_| !copy.owned) {
             let reference = json!({
                 "apiVersion": CassandraDatacenter::api_version(&()),
                 "kind": CassandraDatacenter::kind(&()),
@@ -73,7 +94,7 @@ impl Writer {
                 "uid": owner.uid,
             });
             let patch = json!({ "metadata": { "ownerReferences": [reference] } });
-            self.apply(&api, &job.uid, &copy, patch, false).await?;
+            self.apply(api, uid, &copy, patch, false).await?;
         }
         Ok(())
     }
@@ -105,10 +126,10 @@ impl Writer {
         // The API server drops the status of a create; it follows by itself.
         object.status = None;
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        let (found, foreign) = match answer(kind, api.create(&params, &object)).await {
+        let (found, foreign) = match answer(kind.as_str(), api.create(&params, &object)).await {
             Ok(created) => (created, false),
             Err(Trouble::Conflict) => {
-                let found = answer(kind, api.get(&backup.name)).await.map_err(|trouble| match trouble {
+                let found = answer(kind.as_str(), api.get(&backup.name)).await.map_err(|trouble| match trouble {
                     // Deleted in between: it is created at the next try.
                     Trouble::Gone => Trouble::Conflict,
                     trouble @ (Trouble::Conflict | Trouble::Refused(_) | Trouble::Failed(_) | Trouble::Away(_)) => {
@@ -133,7 +154,7 @@ impl Writer {
     where
         K: Published,
     {
-        match answer(kind, api.get(name)).await {
+        match answer(kind.as_str(), api.get(name)).await {
             Ok(found) if found.uid().as_deref() == Some(uid.as_str()) => {
                 self.keep(kind, &found);
                 Ok(())
@@ -199,7 +220,7 @@ impl Writer {
         kind: ObjectKind,
         request: impl Future<Output = Result<K, kube::Error>>,
     ) -> Result<(), Trouble> {
-        match answer(kind, request).await {
+        match answer(kind.as_str(), request).await {
             Ok(object) => {
                 self.keep(kind, &object);
                 Ok(())
@@ -213,7 +234,7 @@ impl Writer {
     }
 
     /// What the API server answered is what lies there, until a newer sight.
-    fn keep<K: Published>(&self, kind: ObjectKind, object: &K) -> Option<Uid> {
+    pub(super) fn keep<K: Published>(&self, kind: ObjectKind, object: &K) -> Option<Uid> {
         let uid = Uid::from(object.meta().uid.as_deref()?);
         let copy = Copy {
             kind,
@@ -241,7 +262,7 @@ fn pinned<K: Published>(uid: &Uid, copy: &Copy, mut patch: Value) -> Value {
 }
 
 /// The kinds that are published.
-trait Published: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned {
+pub(super) trait Published: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned {
     /// The fields of the status.
     const STATUS: &'static [&'static str];
 
@@ -286,10 +307,10 @@ impl Published for MedusaBackup {
 }
 
 /// Waits for an answer and says what it means.
-async fn answer<T>(kind: ObjectKind, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Trouble> {
+pub(super) async fn answer<T>(kind: &str, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Trouble> {
     match tokio::time::timeout(PATIENCE, request).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(trouble(kind.as_str(), error)),
+        Ok(Err(error)) => Err(trouble(kind, error)),
         Err(_) => Err(Trouble::Failed(format!("no answer within {} s", PATIENCE.as_secs()))),
     }
 }

@@ -25,6 +25,7 @@ fn asked_too(story: &mut Story, name: &str, job: u32) {
         dc: "dc1".into(),
         backup_type: BackupType::Full,
         owned: true,
+        schedule: None,
         annotations: Default::default(),
     };
     let message = "waits for backup nightly-1 of the same datacenter".into();

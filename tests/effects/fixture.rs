@@ -54,7 +54,9 @@ pub async fn report(runner: &mut Runner) -> Option<Vec<backup::Event>> {
         Report::Facts { events, .. } => {
             let fact = |event| match event {
                 Event::Backup(event) => event,
-                other @ (Event::Observed(_) | Event::Datacenter(_) | Event::Operator(_)) => panic!("{other:?}"),
+                other @ (Event::Observed(_) | Event::Schedule(_) | Event::Datacenter(_) | Event::Operator(_)) => {
+                    panic!("{other:?}")
+                }
             };
             Some(events.into_iter().map(fact).collect())
         }

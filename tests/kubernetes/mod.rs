@@ -8,5 +8,6 @@ mod arrows;
 mod fences;
 mod interrupted;
 mod kinds;
+mod schedules;
 mod seen;
 mod troubled;

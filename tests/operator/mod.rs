@@ -12,6 +12,7 @@ mod frozen;
 mod full;
 mod leaders;
 mod refused;
+mod schedule;
 mod store;
 mod suspended;
 mod tollgate;

@@ -21,6 +21,7 @@ pub(crate) struct JobStatus {
 pub(crate) enum Body {
     Job(BackupJob, JobStatus),
     Backup(observed::Backup),
+    Schedule(observed::Schedule),
     Datacenter(observed::Datacenter),
     Pod(Pod),
 }
@@ -30,6 +31,7 @@ impl Body {
         match self {
             Self::Job(..) => ObjectKind::MedusaBackupJob,
             Self::Backup(_) => ObjectKind::MedusaBackup,
+            Self::Schedule(_) => ObjectKind::MedusaBackupSchedule,
             Self::Datacenter(_) => ObjectKind::CassandraDatacenter,
             Self::Pod(_) => ObjectKind::Pod,
         }
@@ -39,6 +41,7 @@ impl Body {
         match self {
             Self::Job(job, _) => &mut job.meta,
             Self::Backup(backup) => &mut backup.meta,
+            Self::Schedule(schedule) => &mut schedule.meta,
             Self::Datacenter(dc) => &mut dc.meta,
             Self::Pod(pod) => &mut pod.meta,
         }
@@ -48,6 +51,7 @@ impl Body {
         match self {
             Self::Job(job, _) => &job.meta,
             Self::Backup(backup) => &backup.meta,
+            Self::Schedule(schedule) => &schedule.meta,
             Self::Datacenter(dc) => &dc.meta,
             Self::Pod(pod) => &pod.meta,
         }
@@ -68,6 +72,7 @@ impl Body {
                 Observation::BackupJob(job.clone(), adopted)
             }
             Self::Backup(backup) => Observation::Backup(backup.clone()),
+            Self::Schedule(schedule) => Observation::Schedule(schedule.clone(), None),
             Self::Datacenter(dc) => Observation::Datacenter(dc.clone()),
             Self::Pod(pod) => Observation::Pod(pod.clone()),
         }
@@ -88,6 +93,8 @@ pub(crate) struct Api {
     pub(crate) objects: BTreeMap<Uid, Body>,
     /// How often a MedusaBackup of a name was created.
     pub(crate) created: BTreeMap<Arc<str>, u64>,
+    /// How often a job of a name was created for a schedule.
+    pub(crate) jobs_created: BTreeMap<Arc<str>, u64>,
 }
 
 impl Api {
@@ -136,9 +143,44 @@ impl Api {
             dc: DC.into(),
             backup_type: BackupType::Differential,
             owned: false,
+            schedule: None,
             annotations: BTreeMap::new(),
         };
         self.put(Body::Job(job, JobStatus::default()))
+    }
+
+    /// A schedule.
+    pub(crate) fn schedule(&mut self, cron: &str, now: stheno_events::Time) -> Change {
+        let meta = self.meta("often", now);
+        self.put(Body::Schedule(observed::Schedule {
+            meta,
+            dc: DC.into(),
+            backup_type: BackupType::Differential,
+            cron: cron.into(),
+            time_zone: None,
+            suspended: false,
+            operation: observed::ScheduledOperation::Backup,
+            concurrency: None,
+            // Of many slots each would be too much to make up for.
+            catch_up: if cron.starts_with("* ") { observed::CatchUp::Latest } else { observed::CatchUp::All },
+            starting_deadline: None,
+            keep_complete: None,
+            keep_failed: None,
+            owned: true,
+        }))
+    }
+
+    /// Creates the job of a slot; `None` when the name is taken.
+    pub(crate) fn scheduled_job(&mut self, name: &str, schedule: Uid, now: stheno_events::Time) -> Option<Change> {
+        if self.objects.values().any(|body| matches!(body, Body::Job(job, _) if *job.meta.name == *name)) {
+            return None;
+        }
+        *self.jobs_created.entry(name.into()).or_default() += 1;
+        let Change::Is(mut body) = self.job(name, now) else { return None };
+        if let Body::Job(job, _) = &mut body {
+            job.schedule = Some(schedule);
+        }
+        Some(self.put(body))
     }
 
     /// Creates a MedusaBackup; `None` when the name is taken.

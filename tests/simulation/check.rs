@@ -2,10 +2,11 @@
 
 use crate::api::Body;
 use crate::sidecar::Kind;
-use crate::sim::{Sim, dc, epochs};
+use crate::sim::{Sim, dc, epochs, time};
 use std::collections::BTreeMap;
 use stheno::audit::{Entry, redecide::Redecider, verify::Verifier};
-use stheno_events::{Aggregate, Digest, Event, Fact, LogId, Process, Uid, backup, observed, operator};
+use stheno_decide::cron::{Cron, Tz};
+use stheno_events::{Aggregate, Digest, Event, Fact, LogId, Process, Uid, backup, observed, operator, schedule};
 use stheno_projections::backup::Stage;
 
 /// What a run came to, without its times.
@@ -30,6 +31,7 @@ pub(crate) fn all(sim: &Sim) -> Result<Ending, String> {
     sidecars(sim)?;
     folds(sim)?;
     accepted(sim)?;
+    slots(sim)?;
     ending(sim)
 }
 
@@ -136,6 +138,59 @@ fn accepted(sim: &Sim) -> Result<(), String> {
         return Err(format!("put back: {}, accepted: {accepted}", sim.plan.put_back));
     }
     Ok(())
+}
+
+/// Each slot of the schedule has ended once, in order and without a gap; each that ran has one job, and no other job was
+/// made for a schedule. Returns how many slots have ended, and how many ran.
+pub(crate) fn slots(sim: &Sim) -> Result<(u64, u64), String> {
+    let Some(schedule) = sim.api.objects.values().find_map(|body| match body {
+        Body::Schedule(schedule) => Some(schedule),
+        Body::Job(..) | Body::Backup(_) | Body::Datacenter(_) | Body::Pod(_) => None,
+    }) else {
+        return Ok((0, 0));
+    };
+    let cron = Cron::parse(&schedule.cron).map_err(|error| error.to_string())?;
+    let met = sim.log.messages.iter().find(|stored| {
+        let is = |fact: &Fact| matches!(fact, Fact::Known(Event::Observed(observed::Event::Schedule(_))));
+        stored.envelope.events.iter().any(is)
+    });
+    // The API server's clock may be ahead of the log's.
+    let begin = met.map_or(schedule.meta.created, |met| met.envelope.at.min(schedule.meta.created));
+    let (mut last, mut ended, mut ran) = (begin, 0, BTreeMap::new());
+    for fact in sim.log.messages.iter().flat_map(|stored| &stored.envelope.events) {
+        let Fact::Known(Event::Schedule(event)) = fact else { continue };
+        let (first, until, count, object) = match event {
+            schedule::Event::Ran(e) => (e.slot, e.slot, 1, Some(&e.object.name)),
+            schedule::Event::RanLate(e) => (e.slot, e.slot, 1, Some(&e.object.name)),
+            schedule::Event::Skipped(e) => (e.first, e.last, e.count, None),
+            schedule::Event::Missed(e) => (e.first, e.last, e.count, None),
+            schedule::Event::Accepted(_)
+            | schedule::Event::Rejected(_)
+            | schedule::Event::Postponed(_)
+            | schedule::Event::ObjectCreated(_)
+            | schedule::Event::Expired(_) => continue,
+        };
+        ran.extend(object.map(|name| (name.clone(), 1)));
+        for place in 0..count {
+            let next = cron.next_after(last, Tz::UTC).ok_or("the schedule has no such slot")?;
+            if (place == 0 && next != first) || (place + 1 == count && next != until) {
+                return Err(format!("{event:?} ends other slots than the one behind {last}"));
+            }
+            last = next;
+        }
+        ended += count;
+    }
+    if sim.api.jobs_created != ran {
+        return Err(format!("jobs {:?} were created, and {ran:?} asked for", sim.api.jobs_created));
+    }
+    let end = time(sim.now);
+    let waits = cron.next_after(last, Tz::UTC).filter(|next| *next + chrono::TimeDelta::minutes(5) < end);
+    let world = sim.replay(None);
+    let postponed = world.datacenter(&dc()).is_some_and(|dc| dc.schedules.values().any(|it| it.postponed.is_some()));
+    if let Some(open) = waits.filter(|_| !postponed) {
+        return Err(format!("the slot {open} has not ended at {end}"));
+    }
+    Ok((ended, ran.len() as u64))
 }
 
 /// No overlapping effects: starts come in the order of terms, and a stock sidecar is never asked twice.

@@ -31,7 +31,17 @@ fn env(name: &str) -> Option<u64> {
 
 /// The crash-free run: what every run with a crash must come to.
 fn calm(kind: Kind) -> Plan {
-    Plan { kind, nodes: 3, seed: 1, crash_at: None, faults: Faults::default(), operators: 1, put_back: false }
+    Plan {
+        kind,
+        nodes: 3,
+        seed: 1,
+        crash_at: None,
+        faults: Faults::default(),
+        operators: 1,
+        put_back: false,
+        schedule: None,
+        outages: false,
+    }
 }
 
 fn crash_points(kind: Kind, test: &str) {
@@ -50,6 +60,47 @@ fn crash_points(kind: Kind, test: &str) {
         assert_eq!(found, expected, "crash point {point} ends otherwise\nreplay: {replay}");
     }
     println!("{test}: {} crash points (before and after each append, call and write)", chosen.len());
+}
+
+/// Three slots of a schedule: whatever dies when, each of them has its outcome and its one job.
+#[test]
+fn crash_before_and_after_each_edge_of_a_schedule() {
+    let test = "crash_before_and_after_each_edge_of_a_schedule";
+    let plan = Plan { nodes: 1, schedule: Some("10 0-2 * * *"), ..calm(Kind::Stheno) };
+    let mut calm_run = Sim::new(plan);
+    calm_run.run();
+    let expected = check::all(&calm_run).unwrap_or_else(|fault| panic!("without a crash: {fault}"));
+    assert_eq!(expected.outcomes, ["Complete"; 3], "the calm run backs up three times");
+    assert_eq!(check::slots(&calm_run), Ok((3, 3)), "three slots, three jobs");
+    let points = calm_run.points();
+    assert!(points > 60, "three slots have more than {points} crash points");
+    let chosen: Vec<u64> = env("STHENO_SIM_POINT").map_or_else(|| (0..points).collect(), |point| vec![point]);
+    for point in &chosen {
+        let mut sim = Sim::new(Plan { crash_at: Some(*point), ..plan });
+        sim.run();
+        let replay = format!("STHENO_SIM_POINT={point} cargo test --test simulation {test}");
+        let found = check::all(&sim).unwrap_or_else(|fault| panic!("crash point {point}: {fault}\nreplay: {replay}"));
+        assert_eq!(found, expected, "crash point {point} ends otherwise\nreplay: {replay}");
+        assert_eq!(check::slots(&sim), Ok((3, 3)), "crash point {point}\nreplay: {replay}");
+    }
+    println!("{test}: {} crash points (before and after each append, call and write)", chosen.len());
+}
+
+/// Two leaders, faults of every kind, and hours without an operator: each slot ends once, each that ran has one job.
+#[test]
+fn a_schedule_through_everything() {
+    seeds("a_schedule_through_everything", 150, |seed| Plan {
+        kind: if seed % 2 == 0 { Kind::Stheno } else { Kind::Medusa },
+        nodes: 1 + seed % 2,
+        seed,
+        crash_at: None,
+        faults: Faults { user_deletes: 0, ..Faults::everything() },
+        operators: 2,
+        put_back: false,
+        // The last slots come an hour before the end: what they start ends too.
+        schedule: Some(if seed % 3 == 0 { "* 0-1 * * *" } else { "*/20 0-1 * * *" }),
+        outages: seed % 4 != 0,
+    });
 }
 
 #[test]
@@ -108,6 +159,8 @@ fn two_leaders_with_our_sidecars() {
         faults: Faults::leaders(),
         operators: 2,
         put_back: false,
+        schedule: None,
+        outages: false,
     });
 }
 
@@ -121,6 +174,8 @@ fn two_leaders_with_stock_sidecars() {
         faults: Faults::leaders(),
         operators: 2,
         put_back: false,
+        schedule: None,
+        outages: false,
     });
 }
 
@@ -134,6 +189,8 @@ fn everything_at_once() {
         faults: Faults::everything(),
         operators: 2,
         put_back: false,
+        schedule: None,
+        outages: false,
     });
 }
 
@@ -149,6 +206,8 @@ fn an_older_store_is_put_back() {
         faults: if seed % 3 == 0 { Faults::default() } else { Faults::leaders() },
         operators: 1 + seed % 2,
         put_back: true,
+        schedule: None,
+        outages: false,
     });
 }
 
@@ -164,5 +223,7 @@ fn night() {
         faults: Faults::everything(),
         operators: 2 + seed % 2,
         put_back: false,
+        schedule: None,
+        outages: false,
     });
 }

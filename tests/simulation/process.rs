@@ -55,6 +55,8 @@ pub(crate) struct Process {
     pub(crate) channels: BTreeMap<u8, u64>,
     /// Newest sight of each job: version and status.
     pub(crate) jobs: BTreeMap<Uid, (Arc<str>, JobStatus)>,
+    /// Names of jobs seen.
+    pub(crate) job_names: BTreeSet<Arc<str>>,
     /// Names of MedusaBackup objects seen.
     pub(crate) backups: BTreeSet<Arc<str>>,
     /// Objects with a write on its way.
@@ -89,6 +91,7 @@ impl Process {
             next,
             channels: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            job_names: BTreeSet::new(),
             backups: BTreeSet::new(),
             writing: BTreeSet::new(),
             stopped: BTreeSet::new(),
@@ -104,9 +107,12 @@ impl Process {
     /// A list begins anew: what was seen of its kind before is worth nothing.
     pub(crate) fn relists(&mut self, kind: ObjectKind) {
         match kind {
-            ObjectKind::MedusaBackupJob => self.jobs.clear(),
+            ObjectKind::MedusaBackupJob => {
+                self.jobs.clear();
+                self.job_names.clear();
+            }
             ObjectKind::MedusaBackup => self.backups.clear(),
-            ObjectKind::CassandraDatacenter | ObjectKind::Pod => {}
+            ObjectKind::MedusaBackupSchedule | ObjectKind::CassandraDatacenter | ObjectKind::Pod => {}
         }
     }
 
@@ -114,12 +120,13 @@ impl Process {
     pub(crate) fn saw(&mut self, change: &Change) {
         match change {
             Change::Is(Body::Job(job, status)) => {
+                self.job_names.insert(job.meta.name.clone());
                 self.jobs.insert(job.meta.uid.clone(), (job.meta.resource_version.clone(), status.clone()));
             }
             Change::Is(Body::Backup(backup)) => {
                 self.backups.insert(backup.meta.name.clone());
             }
-            Change::Is(Body::Datacenter(_) | Body::Pod(_)) => {}
+            Change::Is(Body::Schedule(_) | Body::Datacenter(_) | Body::Pod(_)) => {}
             Change::Gone(gone) if gone.kind == ObjectKind::MedusaBackup => {
                 self.backups.remove(&gone.name);
             }

@@ -33,6 +33,10 @@ enum Happening {
     CallArrives(usize, u64, Effect, bool),
     StatusArrives(usize, u64, Uid, Arc<str>, JobStatus),
     CreateArrives(usize, u64, Arc<str>, Uid),
+    /// The job of a slot, by its name, for a schedule.
+    ScheduledArrives(usize, u64, Arc<str>, Uid),
+    /// The operators sleep for so long: what is missing then is made up for.
+    Outage(u64),
     Restart(usize),
     Resume(usize),
     Lease,
@@ -119,8 +123,15 @@ impl Sim {
         }
         sim.after(10, Happening::Lease);
         let at = 1_000 + sim.below(500);
-        let change = sim.api.job("nightly", time(at));
+        let change = match plan.schedule {
+            Some(cron) => sim.api.schedule(cron, time(at)),
+            None => sim.api.job("nightly", time(at)),
+        };
         sim.tell(&change);
+        if plan.outages {
+            let (begin, long) = (600_000 + sim.below(3_000_000), 60_000 + sim.below(4_200_000));
+            sim.after(begin, Happening::Outage(long));
+        }
         if plan.put_back {
             sim.plan_put_back(&change);
         }
@@ -275,6 +286,22 @@ impl Sim {
                 }
                 self.reply(index, life, Input::Written(operation));
             }
+            Happening::ScheduledArrives(index, life, name, schedule) => {
+                if let Some(change) = self.api.scheduled_job(&name, schedule, time(self.now)) {
+                    self.tell(&change);
+                }
+                if self.crash_of(index, life, true) {
+                    return;
+                }
+                self.reply(index, life, Input::Written(Uid::from(name)));
+            }
+            Happening::Outage(long) => {
+                self.note(|| format!("no operator for {long} ms"));
+                for index in 0..self.processes.len() {
+                    self.processes[index].alive = false;
+                    self.after(long, Happening::Restart(index));
+                }
+            }
             Happening::Restart(index) => {
                 let life = self.processes[index].life + 1;
                 if self.lease == Some(index) {
@@ -358,6 +385,7 @@ const fn channel(kind: ObjectKind) -> u8 {
     match kind {
         ObjectKind::MedusaBackupJob => 1,
         ObjectKind::MedusaBackup => 2,
+        ObjectKind::MedusaBackupSchedule => 5,
         ObjectKind::CassandraDatacenter => 3,
         ObjectKind::Pod => 4,
     }

@@ -130,6 +130,7 @@ impl Story {
             dc: "dc1".into(),
             backup_type: BackupType::Differential,
             owned: false,
+            schedule: None,
             annotations: BTreeMap::new(),
         };
         let message = "the sidecar of pod c1-dc1-r2-sts-0 is not ready: see the logs of its container medusa".into();

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use stheno_events::backup::{self, BackupNode, Call, NodeProgress, Outcome, SidecarKind, WaitReason};
 use stheno_events::datacenter::{Incarnation, Led, Overtaken};
-use stheno_events::observed::{self, BackupType, Meta, ObjectKind, Sidecar};
+use stheno_events::observed::{self, BackupType, CatchUp, Meta, ObjectKind, ScheduledOperation, Sidecar};
 use stheno_events::operator::{ApiAccepted, Checkpoint, Genesis, Leading, SteppedDown};
+use stheno_events::schedule::{self, MissReason, SkipReason};
 use stheno_events::{Digest, Envelope, Epoch, Event, EventId, Fact, LAYOUT, PodName, Time, Uid};
 
 /// Any text, with what formats trip over.
@@ -48,6 +49,7 @@ fn kind() -> BoxedStrategy<ObjectKind> {
     prop::sample::select(vec![
         ObjectKind::MedusaBackupJob,
         ObjectKind::MedusaBackup,
+        ObjectKind::MedusaBackupSchedule,
         ObjectKind::CassandraDatacenter,
         ObjectKind::Pod,
     ])
@@ -56,6 +58,20 @@ fn kind() -> BoxedStrategy<ObjectKind> {
 
 fn backup_type() -> BoxedStrategy<BackupType> {
     prop::sample::select(vec![BackupType::Differential, BackupType::Full]).boxed()
+}
+
+fn operation() -> BoxedStrategy<ScheduledOperation> {
+    prop::sample::select(vec![ScheduledOperation::Backup, ScheduledOperation::Purge]).boxed()
+}
+
+fn catch_up() -> BoxedStrategy<CatchUp> {
+    prop::sample::select(vec![CatchUp::None, CatchUp::Latest, CatchUp::All]).boxed()
+}
+
+fn requested() -> BoxedStrategy<schedule::Requested> {
+    (text(), operation(), text(), backup_type())
+        .prop_map(|(name, operation, dc, backup_type)| schedule::Requested { name, operation, dc, backup_type })
+        .boxed()
 }
 
 fn meta() -> BoxedStrategy<Meta> {
@@ -103,13 +119,42 @@ pub fn kinds() -> Vec<BoxedStrategy<Event>> {
     let texts = || btree_map(text(), text(), 0..3);
     vec![
         // observed
-        (meta(), text(), backup_type(), any::<bool>(), texts())
-            .prop_map(|(meta, dc, backup_type, owned, annotations)| {
-                observed::BackupJob { meta, dc, backup_type, owned, annotations }.into()
+        (meta(), text(), backup_type(), any::<bool>(), option::of(uid()), texts())
+            .prop_map(|(meta, dc, backup_type, owned, schedule, annotations)| {
+                observed::BackupJob { meta, dc, backup_type, owned, schedule, annotations }.into()
             })
             .boxed(),
         (meta(), text(), backup_type(), option::of(uid()))
             .prop_map(|(meta, dc, backup_type, operation)| observed::Backup { meta, dc, backup_type, operation }.into())
+            .boxed(),
+        (
+            (meta(), text(), backup_type(), text(), option::of(text()), any::<bool>()),
+            (operation(), option::of(text()), catch_up(), any::<[Option<u32>; 3]>(), any::<bool>()),
+        )
+            .prop_map(
+                |(
+                    (meta, dc, backup_type, cron, time_zone, suspended),
+                    (operation, concurrency, catch_up, limits, owned),
+                )| {
+                    let [starting_deadline, keep_complete, keep_failed] = limits;
+                    observed::Schedule {
+                        meta,
+                        dc,
+                        backup_type,
+                        cron,
+                        time_zone,
+                        suspended,
+                        operation,
+                        concurrency,
+                        catch_up,
+                        starting_deadline,
+                        keep_complete,
+                        keep_failed,
+                        owned,
+                    }
+                    .into()
+                },
+            )
             .boxed(),
         (
             (meta(), text(), option::of(text()), any::<i32>(), vec(text(), 0..3)),
@@ -245,6 +290,49 @@ pub fn kinds() -> Vec<BoxedStrategy<Event>> {
             .boxed(),
         (uid(), uid(), any::<bool>())
             .prop_map(|(job, uid, foreign)| backup::ObjectCreated { job, uid, foreign }.into())
+            .boxed(),
+        // schedule
+        (uid(), any::<i64>(), option::of(time()))
+            .prop_map(|(schedule, generation, next)| schedule::Accepted { schedule, generation, next }.into())
+            .boxed(),
+        (uid(), any::<i64>(), text())
+            .prop_map(|(schedule, generation, message)| schedule::Rejected { schedule, generation, message }.into())
+            .boxed(),
+        (uid(), time(), option::of(time()), text())
+            .prop_map(|(schedule, slot, until, message)| schedule::Postponed { schedule, slot, until, message }.into())
+            .boxed(),
+        (uid(), time(), requested(), option::of(time()))
+            .prop_map(|(schedule, slot, object, next)| schedule::Ran { schedule, slot, object, next }.into())
+            .boxed(),
+        (uid(), time(), requested(), option::of(time()))
+            .prop_map(|(schedule, slot, object, next)| schedule::RanLate { schedule, slot, object, next }.into())
+            .boxed(),
+        (
+            (uid(), time(), time(), any::<u64>(), option::of(time())),
+            prop::sample::select(vec![SkipReason::Suspended, SkipReason::OperationRunning]),
+        )
+            .prop_map(|((schedule, first, last, count, next), reason)| {
+                schedule::Skipped { schedule, first, last, count, reason, next }.into()
+            })
+            .boxed(),
+        (
+            (uid(), time(), time(), any::<u64>(), option::of(time())),
+            prop::sample::select(vec![
+                MissReason::Superseded,
+                MissReason::DeadlinePassed,
+                MissReason::NotInTime,
+                MissReason::TooMany,
+            ]),
+        )
+            .prop_map(|((schedule, first, last, count, next), reason)| {
+                schedule::Missed { schedule, first, last, count, reason, next }.into()
+            })
+            .boxed(),
+        (uid(), text(), uid(), any::<bool>())
+            .prop_map(|(schedule, name, uid, foreign)| schedule::ObjectCreated { schedule, name, uid, foreign }.into())
+            .boxed(),
+        (uid(), text(), uid())
+            .prop_map(|(schedule, name, job)| schedule::Expired { schedule, name, job }.into())
             .boxed(),
         // datacenter
         (epoch(), option::of(time())).prop_map(|(epoch, quiet_until)| Led { epoch, quiet_until }.into()).boxed(),

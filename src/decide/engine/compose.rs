@@ -9,7 +9,9 @@ use std::sync::Arc;
 use stheno_events::backup::{self, NodeProgress, Progress};
 use stheno_events::datacenter::Led;
 use stheno_events::observed::{Gone, ObjectKind};
-use stheno_events::{Aggregate, DcKey, Envelope, Epoch, Event, EventId, Fact, LAYOUT, PodName, Process, Time, Uid};
+use stheno_events::{
+    Aggregate, DcKey, Envelope, Epoch, Event, EventId, Fact, LAYOUT, PodName, Process, Time, Uid, schedule,
+};
 use stheno_projections::Datacenter;
 use stheno_projections::datacenter::Object;
 
@@ -141,8 +143,8 @@ fn observations(room: &mut Room, draft: &mut Draft, pods_listed: bool) -> bool {
             Some(Observation::Gone(_)) => {
                 room.seen.remove(&key);
             }
-            // The status of a job is looked at once.
-            Some(Observation::BackupJob(_, status)) => *status = None,
+            // The status of a job or a schedule is looked at once.
+            Some(Observation::BackupJob(_, status) | Observation::Schedule(_, status)) => *status = None,
             Some(
                 Observation::Backup(_) | Observation::Datacenter(_) | Observation::Malformed(_) | Observation::Pod(_),
             )
@@ -190,7 +192,10 @@ fn outcomes(room: &mut Room, draft: &mut Draft) -> Vec<Event> {
         let late = match &event {
             Event::Backup(backup::Event::ObjectCreated(_)) => false,
             Event::Backup(event) => draft.state.operation(event.job()).is_none_or(|operation| operation.ended()),
-            Event::Observed(_) | Event::Datacenter(_) | Event::Operator(_) => false,
+            Event::Schedule(schedule::Event::ObjectCreated(e)) => {
+                draft.state.scheduled.get(&e.name).is_none_or(|made| made.object != Object::Wanted)
+            }
+            Event::Observed(_) | Event::Schedule(_) | Event::Datacenter(_) | Event::Operator(_) => false,
         };
         if !late {
             draft.push(event.clone());
@@ -253,7 +258,9 @@ fn cause(effects: &BTreeMap<crate::EffectKey, super::Running>, event: &Event) ->
 fn correlation(events: &[Event]) -> Option<Uid> {
     let mut jobs = events.iter().filter_map(|event| match event {
         Event::Backup(event) => Some(event.job()),
+        Event::Schedule(event) => Some(event.schedule()),
         Event::Observed(stheno_events::observed::Event::BackupJob(job)) => Some(&job.meta.uid),
+        Event::Observed(stheno_events::observed::Event::Schedule(seen)) => Some(&seen.meta.uid),
         Event::Observed(_) | Event::Datacenter(_) | Event::Operator(_) => None,
     });
     let first = jobs.next()?;
@@ -267,8 +274,15 @@ pub(super) fn objects(dc: &Datacenter, kind: ObjectKind) -> impl Iterator<Item =
             dc.operations
                 .iter()
                 .filter(|(_, operation)| !operation.gone)
-                .map(|(uid, operation)| (uid.clone(), operation.request.meta.name.clone())),
+                .map(|(uid, operation)| (uid.clone(), operation.request.meta.name.clone()))
+                .chain(dc.scheduled.iter().filter_map(|(name, made)| match &made.object {
+                    Object::Ours { uid } if !dc.operations.contains_key(uid) => Some((uid.clone(), name.clone())),
+                    Object::Ours { .. } | Object::Foreign { .. } | Object::Wanted => None,
+                })),
         ),
+        ObjectKind::MedusaBackupSchedule => {
+            Box::new(dc.schedules.iter().map(|(uid, schedule)| (uid.clone(), schedule.request.meta.name.clone())))
+        }
         ObjectKind::MedusaBackup => Box::new(dc.backups.iter().filter_map(|(name, backup)| match &backup.object {
             Object::Ours { uid } | Object::Foreign { uid } => Some((uid.clone(), name.clone())),
             Object::Wanted => None,
@@ -287,6 +301,7 @@ pub(super) fn name(seen: &Observation) -> Arc<str> {
     match seen {
         Observation::BackupJob(e, _) => e.meta.name.clone(),
         Observation::Backup(e) => e.meta.name.clone(),
+        Observation::Schedule(e, _) => e.meta.name.clone(),
         Observation::Datacenter(e) => e.meta.name.clone(),
         Observation::Pod(e) => e.meta.name.clone(),
         Observation::Malformed(e) => e.name.clone(),

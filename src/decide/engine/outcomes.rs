@@ -3,7 +3,7 @@
 use super::{Engine, effects::Running};
 use crate::EffectKey;
 use stheno_events::backup::{self, Summarised};
-use stheno_events::{DcKey, Event};
+use stheno_events::{DcKey, Event, schedule};
 use stheno_projections::datacenter::Object;
 
 impl Engine {
@@ -33,16 +33,24 @@ impl Engine {
         }
     }
 
-    /// What publishing found out and no claimed effect reports: that a MedusaBackup was created, or was there before.
+    /// What publishing found out and no claimed effect reports: that an object was created, or was there before.
     /// Dropped unless this process leads and the log still waits for it; the next attempt to create it says it again.
     pub fn published(&mut self, key: &DcKey, event: Event) {
-        let Event::Backup(backup::Event::ObjectCreated(created)) = &event else { return };
-        let wanted = self.world.datacenter(key).is_some_and(|dc| {
-            dc.operation(&created.job).is_some_and(|operation| {
-                dc.backups.get(&operation.request.meta.name).is_some_and(|backup| {
-                    backup.operation.as_ref() == Some(&created.job) && backup.object == Object::Wanted
+        let wanted = self.world.datacenter(key).is_some_and(|dc| match &event {
+            Event::Backup(backup::Event::ObjectCreated(created)) => {
+                dc.operation(&created.job).is_some_and(|operation| {
+                    dc.backups.get(&operation.request.meta.name).is_some_and(|backup| {
+                        backup.operation.as_ref() == Some(&created.job) && backup.object == Object::Wanted
+                    })
                 })
-            })
+            }
+            Event::Schedule(schedule::Event::ObjectCreated(created)) => dc
+                .scheduled
+                .get(&created.name)
+                .is_some_and(|made| made.schedule == created.schedule && made.object == Object::Wanted),
+            Event::Observed(_) | Event::Backup(_) | Event::Schedule(_) | Event::Datacenter(_) | Event::Operator(_) => {
+                false
+            }
         });
         if !self.leads() || !wanted {
             return;

@@ -22,6 +22,9 @@ impl Engine {
         if let Some((former, gone)) = self.misread(namespace, &observation) {
             self.conclude(former, gone);
         }
+        for (former, gone) in self.moved(namespace, &observation) {
+            self.conclude(former, gone);
+        }
         self.withheld.retain(|gone| gone.1.uid != uid);
         let leads = self.leads();
         let recorded = self.recorded_home(&observation);
@@ -54,6 +57,7 @@ impl Engine {
             }
             Observation::BackupJob(..)
             | Observation::Backup(_)
+            | Observation::Schedule(..)
             | Observation::Datacenter(_)
             | Observation::Malformed(_) => {
                 let place = (observation.kind(), uid.clone());
@@ -70,6 +74,9 @@ impl Engine {
     /// Where an object is recorded: an edited reference does not move it, nor does it move by coming back from an older
     /// store.
     fn recorded_home(&self, observation: &Observation) -> Option<DcKey> {
+        if matches!(observation, Observation::Schedule(..)) {
+            return None;
+        }
         if let Some(home) = self.homes.get(observation.uid()) {
             return Some(home.clone());
         }
@@ -79,6 +86,19 @@ impl Engine {
         let found =
             datacenters.find(|(_, dc)| dc.operations.contains_key(&meta.uid) || dc.forgotten.tombstone(meta).is_some());
         found.map(|(key, _)| key.clone())
+    }
+
+    /// Where a schedule was that names another datacenter now: it goes on there.
+    fn moved(&self, namespace: &Arc<str>, now: &Observation) -> Vec<(DcKey, Gone)> {
+        let (Observation::Schedule(seen, _), Some(home)) = (now, now.home(namespace)) else { return Vec::new() };
+        let uid = &seen.meta.uid;
+        let recorded = self.world.datacenters.iter().filter(|(_, dc)| dc.schedules.contains_key(uid));
+        let mut former: BTreeSet<&DcKey> = recorded.map(|(key, _)| key).collect();
+        former.extend(self.homes.get(uid));
+        former.remove(&home);
+        let (kind, name) = (ObjectKind::MedusaBackupSchedule, &seen.meta.name);
+        let gone = || Gone { kind, uid: uid.clone(), name: name.clone(), inferred: true };
+        former.into_iter().map(|key| (key.clone(), gone())).collect()
     }
 
     /// Where an object was that could not be read, and can be now: what it said of its datacenter then is worth nothing.
@@ -272,6 +292,22 @@ impl Engine {
                         }
                     }
                 }
+                Fact::Known(Event::Observed(observed::Event::Schedule(recorded))) => {
+                    let (kind, uid) = (ObjectKind::MedusaBackupSchedule, recorded.meta.uid.clone());
+                    let place = (kind, uid.clone());
+                    let elsewhere = self.rooms.iter().any(|(other, room)| {
+                        other != key && matches!(room.seen.get(&place), Some(Observation::Schedule(..)))
+                    });
+                    if elsewhere {
+                        // A former leader recorded it where it was before it named another datacenter.
+                        let gone = Gone { kind, uid, name: recorded.meta.name.clone(), inferred: true };
+                        let home = self.homes.get(&gone.uid).cloned();
+                        self.conclude(key.clone(), gone);
+                        self.homes.extend(home.map(|home| (recorded.meta.uid.clone(), home)));
+                    } else {
+                        self.homes.insert(uid, key.clone());
+                    }
+                }
                 Fact::Known(Event::Observed(observed::Event::Gone(gone))) if gone.kind != ObjectKind::Pod => {
                     if self.homes.get(&gone.uid) == Some(key) {
                         self.homes.remove(&gone.uid);
@@ -296,7 +332,11 @@ impl Engine {
 fn supplanted(room: &mut Room, now: &Observation) -> Option<Place> {
     match now {
         Observation::Datacenter(_) | Observation::Backup(_) => {}
-        Observation::BackupJob(..) | Observation::Pod(_) | Observation::Malformed(_) | Observation::Gone(_) => {
+        Observation::BackupJob(..)
+        | Observation::Schedule(..)
+        | Observation::Pod(_)
+        | Observation::Malformed(_)
+        | Observation::Gone(_) => {
             return None;
         }
     }

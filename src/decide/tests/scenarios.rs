@@ -56,6 +56,7 @@ fn job(uid: &str, name: &str) -> BackupJob {
         dc: "dc1".into(),
         backup_type: BackupType::Differential,
         owned: false,
+        schedule: None,
         annotations: BTreeMap::new(),
     }
 }

@@ -57,7 +57,9 @@ impl Requests {
                 rest.split('"').next().unwrap_or_default()
             };
             let (verb, resource, part) = (label("verb"), label("resource"), label("subresource"));
-            let watched = ["medusabackupjobs", "medusabackups", "cassandradatacenters", "pods"].contains(&resource);
+            let watched =
+                ["medusabackupjobs", "medusabackups", "medusabackupschedules", "cassandradatacenters", "pods"]
+                    .contains(&resource);
             let kept = watched || ["events", "configmaps"].contains(&resource);
             // Jobs are created by the benchmark; a watch is counted when it ends.
             let own = (verb, resource, part) == ("POST", "medusabackupjobs", "");

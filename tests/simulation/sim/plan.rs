@@ -66,4 +66,8 @@ pub(crate) struct Plan {
     pub(crate) operators: u64,
     /// Whether the API server's store is put back to an older copy on the way.
     pub(crate) put_back: bool,
+    /// A schedule with these times instead of a job that a person asks for.
+    pub(crate) schedule: Option<&'static str>,
+    /// Whether all operators are away for a while.
+    pub(crate) outages: bool,
 }

@@ -36,6 +36,19 @@ impl Sim {
             let delay = 1 + self.below(5);
             self.after(delay, Happening::StatusArrives(index, life, uid.clone(), version, desired));
         }
+        for (name, made) in dc.scheduled.iter().filter(|(_, made)| made.object == Object::Wanted) {
+            let process = &self.processes[index];
+            let writing = stheno_events::Uid::from(name.clone());
+            if process.job_names.contains(name) || process.writing.contains(&writing) {
+                continue;
+            }
+            if self.crash(index, false) {
+                return;
+            }
+            self.processes[index].writing.insert(writing);
+            let delay = 1 + self.below(5);
+            self.after(delay, Happening::ScheduledArrives(index, life, name.clone(), made.schedule.clone()));
+        }
         for (name, backup) in &dc.backups {
             let Some(operation) = backup.operation.clone().filter(|_| backup.object == Object::Wanted) else {
                 continue;

@@ -31,6 +31,7 @@ pub fn job(number: u64) -> BackupJob {
         dc: "dc1".into(),
         backup_type: BackupType::Full,
         owned: false,
+        schedule: None,
         annotations: BTreeMap::new(),
     }
 }

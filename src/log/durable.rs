@@ -1,7 +1,8 @@
 //! A named reader that resumes where it stopped: its position is a durable consumer on the server.
 //!
 //! Delivery is at least once and in order. What was delivered and not acknowledged when a reader ended comes first when
-//! the next one begins: the consumer is reset to its last acknowledgement (ADR-60), not left to a time-out.
+//! the next one begins: the consumer is reset to its last acknowledgement (ADR-60), not left to a time-out. The same is done
+//! when messages went to somebody else's request: to that of a reader which ended a moment ago, or whose machine is gone.
 
 use super::Log;
 use super::follow::{Filter, Item};
@@ -10,11 +11,16 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pu
 use async_nats::jetstream::{self, ErrorCode, stream::ConsumerErrorKind};
 use futures::StreamExt as _;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Messages asked for at once.
 const BATCH: usize = 1_000;
 /// The server says at least this often that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(2);
+/// A request for messages is open for so long: as long can a reader that is gone without a word be sent any.
+const EXPIRES: Duration = Duration::from_secs(5);
+/// So long nothing comes before the server is asked whether it sent something.
+const IDLE: Duration = Duration::from_millis(500);
 /// A reader may be as slow as whoever reads what it writes: the server repeats nothing by itself within this time.
 const ACK_WAIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -57,6 +63,12 @@ pub struct Durable {
     log: Log,
     consumer: PullConsumer,
     messages: pull::Stream,
+    /// The server's number of the last message that came, counted from the last reset: the next one is one more.
+    number: u64,
+    /// The server had sent more than came, when it was asked last.
+    suspected: bool,
+    /// When the server was last asked to send anew: what it sent before may still come.
+    reset: Instant,
     /// The last message delivered: acknowledging it acknowledges all before it.
     last: Option<jetstream::Message>,
     /// Its sequence, or the one at which reading began.
@@ -138,7 +150,8 @@ impl Log {
         let position = info.ack_floor.stream_sequence.max(from.max(1) - 1);
         let drained = info.num_pending == 0;
         let messages = messages(&consumer).await.map_err(|reason| refused(&reason))?;
-        Ok(Durable { log: self.clone(), consumer, messages, last: None, position, end, drained })
+        let (log, number, suspected, reset, last) = (self.clone(), 0, false, Instant::now(), None);
+        Ok(Durable { log, consumer, messages, number, suspected, reset, last, position, end, drained })
     }
 }
 
@@ -161,12 +174,27 @@ impl Durable {
     /// When the reader is gone.
     pub async fn next(&mut self) -> Result<Item, Error> {
         loop {
-            match self.messages.next().await {
+            let Ok(coming) = tokio::time::timeout(IDLE, self.messages.next()).await else {
+                if self.sent_elsewhere().await {
+                    self.again().await?;
+                }
+                continue;
+            };
+            match coming {
                 Some(Ok(message)) => {
                     let Ok(info) = message.info() else { continue };
                     let (sequence, time, pending) = (info.stream_sequence, info.published, info.pending);
+                    if info.consumer_sequence != self.number + 1 {
+                        // What lies between went elsewhere: acknowledged with this one, it would be lost.
+                        if self.reset.elapsed() > IDLE {
+                            self.again().await?;
+                        }
+                        continue;
+                    }
+                    self.suspected = false;
+                    self.number += 1;
                     if sequence <= self.position {
-                        // Repeated by the server after a lost connection.
+                        // Sent again after a reset.
                         continue;
                     }
                     self.position = sequence;
@@ -193,28 +221,50 @@ impl Durable {
         Ok(())
     }
 
+    /// Whether the server has sent more than came, twice in a row.
+    async fn sent_elsewhere(&mut self) -> bool {
+        let behind = self.consumer.info().await.is_ok_and(|info| info.delivered.consumer_sequence > self.number);
+        behind && std::mem::replace(&mut self.suspected, behind)
+    }
+
+    /// Has everything behind the last acknowledgement sent again.
+    async fn again(&mut self) -> Result<(), Error> {
+        let name = self.consumer.cached_info().name.clone();
+        loop {
+            match self.consumer.reset(None).await {
+                Ok(_) => {
+                    (self.number, self.suspected, self.reset) = (0, false, Instant::now());
+                    return Ok(());
+                }
+                Err(error) => self.or_gone(&name, &error).await?,
+            }
+        }
+    }
+
+    /// Asks for messages anew.
     async fn reopen(&mut self) -> Result<(), Error> {
         let name = self.consumer.cached_info().name.clone();
         loop {
-            match self.consumer.info().await {
-                Ok(_) => match messages(&self.consumer).await {
-                    Ok(messages) => {
-                        self.messages = messages;
-                        return Ok(());
-                    }
-                    Err(error) => tracing::debug!(%error, "the durable reader cannot be read now: trying again"),
-                },
-                Err(error) => {
-                    // Gone, or merely away: the stream itself tells.
-                    match self.log.facts().await {
-                        Ok(_) => return Err(Error::Refused { name, reason: error.to_string() }),
-                        Err(away) if away.is_passing() => {}
-                        Err(gone) => return Err(gone.into()),
-                    }
+            match messages(&self.consumer).await {
+                Ok(messages) => {
+                    self.messages = messages;
+                    return self.again().await;
                 }
+                Err(error) => self.or_gone(&name, &error).await?,
             }
-            tokio::time::sleep(Duration::from_millis(500)).await;
         }
+    }
+
+    /// Gone, or merely away: the stream itself tells. Away, it may be tried again after a while.
+    async fn or_gone(&mut self, name: &str, error: &(dyn std::fmt::Display + Sync)) -> Result<(), Error> {
+        tracing::debug!(%error, "the durable reader cannot be read now: trying again");
+        match (self.log.facts().await, self.consumer.info().await) {
+            (Err(gone), _) if !gone.is_passing() => return Err(gone.into()),
+            (Ok(_), Err(error)) => return Err(Error::Refused { name: name.to_owned(), reason: error.to_string() }),
+            (Ok(_) | Err(_), Ok(_) | Err(_)) => {}
+        }
+        tokio::time::sleep(IDLE).await;
+        Ok(())
     }
 }
 
@@ -223,7 +273,7 @@ async fn messages(consumer: &PullConsumer) -> Result<pull::Stream, String> {
         .stream()
         .max_messages_per_batch(BATCH)
         .heartbeat(HEARTBEAT)
-        .expires(Duration::from_secs(30))
+        .expires(EXPIRES)
         .messages()
         .await
         .map_err(|error| error.to_string())

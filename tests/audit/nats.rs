@@ -8,6 +8,7 @@ use stheno::log::{Clock, Credentials, Endpoint, Log, Outcome, Patience, Settings
 use stheno_events::datacenter::Led;
 use stheno_events::{Aggregate, Envelope, Epoch, LogId, Process};
 use stheno_local::testing::nats;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 fn clock() -> Clock {
     Arc::new(start)
@@ -207,6 +208,38 @@ async fn a_named_reader_resumes() {
     assert_eq!(error, "\"a b\" is no name for a durable reader: use letters, digits, - and _");
     let error = events::read(&story.source(), &["--durable", "x"]).await.unwrap_err();
     assert!(error.starts_with("an exported log does not grow"), "{error}");
+}
+
+/// What the server sends to a reader that is as good as gone comes to the one that follows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_reader_gets_what_was_sent_to_its_predecessor() {
+    let server = nats().await.unwrap();
+    let mut story = two_backups();
+    let log = written(&server.url(), &story).await;
+    let before = story.messages.len();
+    let mut gone = tokio::process::Command::new(env!("CARGO_BIN_EXE_stheno"))
+        .args(["events", "--durable", "billing", "-f", "-o", "json", "--nats-url", &server.url()])
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(gone.stdout.take().unwrap()).lines();
+    let last = format!("\"sequence\":{before},");
+    while !lines.next_line().await.unwrap().unwrap().contains(&last) {}
+    // It waits for more when its machine stands still.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(gone.id().unwrap()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    story.asked("nightly-3", 13).started(13).completed(13);
+    append(&log, &story, before).await;
+
+    let mut next = log.durable("billing", 1, &stheno::log::Filter::All).await.unwrap();
+    for sequence in before as u64 + 1..=story.messages.len() as u64 {
+        let coming = tokio::time::timeout(Duration::from_secs(20), next.next()).await;
+        assert!(coming.is_ok_and(|item| item.is_ok()), "message {sequence} does not come");
+        assert_eq!(next.position(), sequence, "in order, and none left out");
+    }
+    next.done().await.unwrap();
 }
 
 /// Another log in the same account is none of this one's.

@@ -139,6 +139,8 @@ pub struct Scheduled {
     pub slot: Time,
     /// What was asked for.
     pub request: Requested,
+    /// When it was asked for, or created.
+    pub since: Time,
     /// The object; never [`Object::Foreign`].
     pub object: Object,
     /// It is to be deleted: the schedule keeps no more.
@@ -177,7 +179,11 @@ impl Schedule {
         let same = before.cron == request.cron
             && before.time_zone == request.time_zone
             && before.suspended == request.suspended;
-        if !same {
+        let refused = matches!(self.plan, Plan::Refused { .. });
+        if refused {
+            // As long as it could not be followed it had no slots.
+            self.since = at;
+        } else if !same || before.concurrency != request.concurrency {
             self.former.push(Span {
                 since: self.since,
                 until: at,
@@ -186,10 +192,10 @@ impl Schedule {
                 suspended: before.suspended,
             });
             self.since = at;
-            if let Some(postponed) = &mut self.postponed {
-                // Of other times nobody can say which slot it would have waited for.
-                postponed.until = Some(postponed.until.map_or(at, |until| until.min(at)));
-            }
+        }
+        if let Some(postponed) = self.postponed.as_mut().filter(|_| !same) {
+            // Of other times nobody can say which slot it would have waited for.
+            postponed.until = Some(postponed.until.map_or(at, |until| until.min(at)));
         }
         if !same || before.meta.generation != request.meta.generation {
             self.plan = Plan::Unread;

@@ -62,8 +62,8 @@ pub(crate) fn end_marked(mark: &str, folder: &Path) {
 /// SIGTERM for each process of the run, SIGKILL for those that are there after `grace`; returns when none is, with the
 /// number of those that there were.
 pub(crate) fn end(folder: &Path, grace: Duration) -> usize {
-    let found = of(folder);
-    let mut left = found.clone();
+    let mut left = surely(folder);
+    let found = left.len();
     let mut waited = Duration::ZERO;
     let mut signal = if grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM };
     while !left.is_empty() {
@@ -76,9 +76,19 @@ pub(crate) fn end(folder: &Path, grace: Duration) -> usize {
         if waited >= grace {
             signal = Signal::SIGKILL;
         }
-        left = of(folder);
+        left = surely(folder);
     }
-    found.len()
+    found
+}
+
+/// The processes of a run, looked for twice: one that becomes another program at that very moment has no environment.
+fn surely(folder: &Path) -> Vec<Pid> {
+    let mut found = of(folder);
+    if found.is_empty() {
+        sleep(LOOK);
+        found = of(folder);
+    }
+    found
 }
 
 #[cfg(test)]

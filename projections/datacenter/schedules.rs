@@ -53,7 +53,8 @@ impl Datacenter {
                     // What became of it is not followed here.
                     self.scheduled.remove(&e.name);
                 } else {
-                    Arc::make_mut(made).object = Object::Ours { uid: e.uid.clone() };
+                    let made = Arc::make_mut(made);
+                    (made.object, made.since) = (Object::Ours { uid: e.uid.clone() }, at);
                 }
                 return;
             }
@@ -96,6 +97,7 @@ impl Datacenter {
                 schedule_name,
                 slot,
                 request: request.clone(),
+                since: at,
                 object: Object::Wanted,
                 expired: false,
             };

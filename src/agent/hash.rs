@@ -1,5 +1,6 @@
 //! What a manifest calls MD5, compared with content: hex or base64 of the whole, or S3's tag of an upload in parts.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
 
 use crate::manifest::Object;
-use crate::upload::hex;
+use crate::upload::{hex, within};
 
 /// Part sizes in use: ours and Medusa's default first, then those of common tools.
 const PART_MIB: [u64; 8] = [50, 8, 5, 16, 25, 64, 100, 128];
@@ -32,7 +33,8 @@ pub(crate) enum Expected {
 }
 
 impl Expected {
-    /// What the manifest says of an object. `part_size` is the configured one in bytes.
+    /// What the manifest says of an object. `part_size` is the configured one in bytes, before any limit: who wrote the
+    /// object may have had another one.
     pub(crate) fn of(object: &Object, part_size: u64) -> Self {
         let Some(tag) = object.md5.as_deref().map(|tag| tag.trim_matches('"')) else {
             return Self::Nothing;
@@ -46,9 +48,10 @@ impl Expected {
             && let Ok(parts) = parts.parse::<u64>()
         {
             let common = PART_MIB.into_iter().map(|mib| mib << 20);
-            let mut sizes: Vec<u64> = std::iter::once(part_size).chain(common).collect();
+            let mut sizes: Vec<u64> = [part_size, within(part_size)].into_iter().chain(common).collect();
             sizes.retain(|size| *size > 0 && object.size.div_ceil(*size).max(1) == parts);
-            sizes.dedup();
+            let mut seen = BTreeSet::new();
+            sizes.retain(|size| seen.insert(*size));
             return if sizes.is_empty() {
                 Self::Nothing
             } else {
@@ -132,7 +135,8 @@ impl<'a> Hasher<'a> {
                     parts.close();
                     *tag == format!("{}-{}", hex(&parts.all.finalize()), parts.count)
                 };
-                let configured = self.parts.first().is_some_and(|parts| parts.size == *part_size);
+                let ours = [*part_size, within(*part_size)];
+                let configured = self.parts.first().is_some_and(|parts| ours.contains(&parts.size));
                 match self.parts.into_iter().any(same) {
                     true => Some(true),
                     // It was made with parts of another size, perhaps; of the configured one it certainly is not.

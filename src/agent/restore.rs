@@ -103,6 +103,16 @@ pub enum Error {
         /// How.
         what: String,
     },
+    /// A data directory that would be lost with the container.
+    #[error(
+        "{} is on no volume here, as the node's first data directory is: mount it in the init container as in the container \
+         cassandra; nothing was touched",
+        path.display()
+    )]
+    Unmounted {
+        /// Which.
+        path: PathBuf,
+    },
     /// A file or directory on the volume.
     #[error("cannot write {}", path.display())]
     File {
@@ -190,12 +200,16 @@ async fn attempt(
     report: &Report,
 ) -> Result<Outcome, Error> {
     report.set(|state| state.key = env("RESTORE_KEY").unwrap_or_default().trim().to_owned());
-    let request = match Request::read(config, env)? {
-        Ok(request) => request,
-        Err(reason) => return Ok(Outcome::Skipped(reason)),
-    };
     let data = &config.cassandra.yaml.data;
-    let home = data.parent().unwrap_or(data);
+    let marker = data.parent().unwrap_or(data).join(MARKER);
+    let request = match Request::read(config, env) {
+        Ok(Ok(request)) => request,
+        nothing => {
+            // A node that is half switched is ended even where nobody asks for it any more: Cassandra is about to start.
+            interrupted(config, &marker, report).await?;
+            return nothing.map(|reason| Outcome::Skipped(reason.err().unwrap_or_default()));
+        }
+    };
     let grounds = Ground::all(config.cassandra.yaml.dirs())?;
     let folder = grounds.first().map(|ground| ground.folder.clone()).unwrap_or_default();
     let dir = StateDir::open(&folder)?;
@@ -204,7 +218,6 @@ async fn attempt(
         (state.backup, state.source) = (request.backup.to_string(), request.source.to_string());
     });
     let progress: Progress = dir.read(STAGE)?;
-    let marker = home.join(MARKER);
     // Half switched, for whatever was asked then: forward is the only way to a node that is of one piece.
     let progress = match progress.stage {
         Stage::Switching { switch, sums } => {
@@ -222,14 +235,32 @@ async fn attempt(
         if let (Stage::Done { tokens: Some(tokens), .. }, true) = (&progress.stage, progress.key == request.key) {
             tokens::set(&config.cassandra.yaml.path, tokens)?;
         }
-        // A kill after the end was written down left the old data there.
-        switch::clean(&grounds)?;
+        // A kill after the end was written down left the old data there. What cannot go takes room, and harms nobody.
+        if let Err(error) = switch::clean(&grounds) {
+            tracing::warn!(error = report::sentence(&error), "what was there before the restore stays");
+        }
         return Ok(Outcome::Skipped("this restore is done already"));
     }
     tokio::select! {
         outcome = bring(config, &request, &dir, &grounds, &progress, &marker, report) => outcome,
         () = cancel.cancelled() => Err(Error::Stopped),
     }
+}
+
+/// Ends a switch that was interrupted, if there is one.
+async fn interrupted(config: &Config, marker: &Path, report: &Report) -> Result<(), Error> {
+    let folder = Ground::home(&config.cassandra.yaml.data);
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    let dir = StateDir::open(&folder)?;
+    let progress: Progress = dir.read(STAGE)?;
+    if let Stage::Switching { switch, sums } = progress.stage {
+        tracing::info!(key = progress.key, "an interrupted switch goes on, though nothing is asked for now");
+        report.set(|state| state.set_phase(Phase::Switching));
+        finish(config, &dir, marker, (progress.key, sums), switch).await?;
+    }
+    Ok(())
 }
 
 async fn bring(
@@ -293,6 +324,7 @@ async fn finish(
     std::fs::File::open(marker).and_then(|file| file.sync_all()).map_err(failed)?;
     let progress = Progress { key, stage: Stage::Done { tokens, sums: Some(sums) } };
     dir.write(STAGE, &progress)?;
+    report::forgive(config);
     switch::clean(&grounds)?;
     Ok(progress)
 }

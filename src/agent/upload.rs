@@ -47,7 +47,13 @@ pub struct Sum {
 
 /// The size of parts that the configuration leads to, in bytes.
 pub(crate) fn part_size(config: &Storage) -> u64 {
-    config.part_size.clamp(SMALLEST_PART, LARGEST_PART)
+    within(config.part_size)
+}
+
+/// The size of parts that this sidecar makes where so many bytes are configured. Medusa, and earlier versions of this
+/// sidecar, have other limits.
+pub(crate) fn within(configured: u64) -> u64 {
+    configured.clamp(SMALLEST_PART, LARGEST_PART)
 }
 
 /// Uploads files, with limits that hold over all of them.

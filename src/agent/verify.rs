@@ -14,7 +14,6 @@ use crate::layout::{self, BackupName, Layout};
 use crate::manifest::{Object, Section};
 use crate::store::{self, Found, Store};
 use crate::throttle::Throttle;
-use crate::upload::part_size;
 
 /// Objects between two messages, when nothing is wrong.
 const STEP: u64 = 200;
@@ -91,7 +90,7 @@ impl Verify {
         }
         let rate = if check.bandwidth > 0 { Some(check.bandwidth) } else { config.storage.bandwidth };
         let throttle = rate.map(|rate| Arc::new(Throttle::new(rate)));
-        Ok(Self { objects, there, throttle, part_size: part_size(&config.storage), read: check.read })
+        Ok(Self { objects, there, throttle, part_size: config.storage.part_size, read: check.read })
     }
 
     /// Looks at every object and tells of the progress; ends early when nobody listens.

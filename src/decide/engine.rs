@@ -150,8 +150,8 @@ pub struct Engine {
     caught_up: bool,
     /// Kinds whose first complete list was seen.
     listed: BTreeSet<ObjectKind>,
-    /// Kinds that were listed anew since the API server's store went back, the last time that it did.
-    listed_since_back: Option<BTreeSet<ObjectKind>>,
+    /// Kinds that were listed anew since the API server's store went back, the last time that it did; and when that was.
+    listed_since_back: Option<(BTreeSet<ObjectKind>, Option<Time>)>,
     /// The namespaces that were listed, once; all when none.
     scope: Option<BTreeSet<Arc<str>>>,
     /// Why nothing may be appended or started: clock, durability, integrity.

@@ -43,6 +43,13 @@ pub const NAMED_WAITS: usize = 8;
 /// Progress is recorded at most this often for a datacenter.
 pub const PROGRESS_EVERY: TimeDelta = TimeDelta::seconds(30);
 
+/// All watches notice within this time that the API server's store went back: one without a sign of life is begun anew
+/// sooner.
+pub const NOTICED_WITHIN: TimeDelta = TimeDelta::minutes(10);
+
+/// A job that a slot created is seen within this time, or was deleted before it could be.
+pub const SEEN_WITHIN: TimeDelta = TimeDelta::minutes(1);
+
 /// A slot of a schedule that starts within this time is in time: a leader that dies is replaced well before.
 pub const ON_TIME: TimeDelta = TimeDelta::seconds(60);
 

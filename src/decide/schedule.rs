@@ -16,7 +16,7 @@ use stheno_events::{Event, Time, Uid};
 use stheno_projections::Datacenter;
 use stheno_projections::backup::Stage;
 use stheno_projections::datacenter::Object;
-use stheno_projections::schedule::{Plan, Schedule};
+use stheno_projections::schedule::{Plan, Schedule, Scheduled};
 
 /// The decisions about the first schedule of a datacenter that has any: what it starts is seen by those behind it.
 #[must_use]
@@ -44,7 +44,12 @@ pub fn wake(dc: &Datacenter, context: Context<'_>) -> Option<Time> {
         let until = schedule.postponed.as_ref().and_then(|postponed| postponed.until);
         [next, until].into_iter().flatten()
     });
-    moments.filter(|moment| *moment > context.now).min()
+    // A job that was created and that nobody has seen is not waited for without end.
+    let seen = |made: &Scheduled| match &made.object {
+        Object::Ours { uid } if !dc.operations.contains_key(uid) => Some(made.since + policy::SEEN_WITHIN),
+        Object::Ours { .. } | Object::Foreign { .. } | Object::Wanted => None,
+    };
+    moments.chain(dc.scheduled.values().filter_map(|made| seen(made))).filter(|moment| *moment > context.now).min()
 }
 
 fn slots_of(dc: &Datacenter, context: Context<'_>, uid: &Uid, schedule: &Schedule) -> Vec<Event> {
@@ -61,7 +66,7 @@ fn slots_of(dc: &Datacenter, context: Context<'_>, uid: &Uid, schedule: &Schedul
     if let Some(postponed) = &schedule.postponed {
         let waits = postponed.until.is_none_or(|until| until > context.now);
         // Nothing changed: the times need not be walked to see that.
-        if waits && matches!(schedule.plan, Plan::Times { .. }) && blocked(dc, uid, schedule, policy).is_some() {
+        if waits && matches!(schedule.plan, Plan::Times { .. }) && blocked(dc, uid, schedule, policy, context.now).is_some() {
             return Vec::new();
         }
     }
@@ -97,7 +102,7 @@ fn due(
             let reason = if request.suspended { SkipReason::Suspended } else { SkipReason::OperationRunning };
             return vec![skipped(uid, slots, 1, reason)];
         }
-        if blocked(dc, uid, schedule, policy).is_some() {
+        if blocked(dc, uid, schedule, policy, now).is_some() {
             return Vec::new();
         }
         return run(dc, context, uid, schedule, policy, slots);
@@ -114,7 +119,7 @@ fn due(
         Fate::Superseded => missed(MissReason::Superseded),
         Fate::TooMany => missed(MissReason::TooMany),
         Fate::NotInTime => missed(MissReason::NotInTime),
-        Fate::Candidate => match blocked(dc, uid, schedule, policy) {
+        Fate::Candidate => match blocked(dc, uid, schedule, policy, now) {
             None => run(dc, context, uid, schedule, policy, slots),
             Some(message) => {
                 let deadline =
@@ -176,7 +181,7 @@ fn waiting_jobs<'a>(dc: &'a Datacenter, schedule: &'a Uid) -> impl Iterator<Item
 }
 
 /// What a slot has to wait for, in the middle of a sentence. Jobs that people made by hand count for nobody.
-fn blocked(dc: &Datacenter, uid: &Uid, schedule: &Schedule, policy: Policy) -> Option<String> {
+fn blocked(dc: &Datacenter, uid: &Uid, schedule: &Schedule, policy: Policy, now: Time) -> Option<String> {
     if policy == Policy::Allow {
         return None;
     }
@@ -185,7 +190,9 @@ fn blocked(dc: &Datacenter, uid: &Uid, schedule: &Schedule, policy: Policy) -> O
         made.request.operation == operation
             && match &made.object {
                 Object::Wanted => true,
-                Object::Ours { uid } | Object::Foreign { uid } => !dc.operations.contains_key(uid),
+                Object::Ours { uid } | Object::Foreign { uid } => {
+                    !dc.operations.contains_key(uid) && now < made.since + policy::SEEN_WITHIN
+                }
             }
     });
     if let Some((name, _)) = unseen {

@@ -171,7 +171,8 @@ fn backup(metadata: &ObjectMeta, meta: Meta, data: &Value) -> Result<Observation
 
 fn schedule(metadata: &ObjectMeta, meta: Meta, data: &Value) -> Result<Observation, Wrong> {
     // What another program made of it, or we before our log was lost: slots up to now are not made again.
-    let touched = ["/status/nextSchedule", "/status/lastExecution"].iter().any(|time| field(data, time).is_some());
+    let times = ["/status/nextSchedule", "/status/lastExecution", "/status/conditions"];
+    let touched = times.iter().any(|time| field(data, time).is_some());
     let adopted = touched.then(|| Adopted {
         kind: ObjectKind::MedusaBackupSchedule,
         uid: meta.uid.clone(),

@@ -276,6 +276,29 @@ async fn an_interrupted_switch_is_finished_before_anything_else() {
     assert_eq!(marker(&sidecar).as_deref(), Some("second"));
 }
 
+/// Half switched, and nobody asks for a restore any more: Cassandra must not start on half of one.
+#[tokio::test]
+async fn an_interrupted_switch_is_finished_though_nothing_is_asked_for() {
+    let sidecar = Sidecar::over_medusas("", |_| {}).await;
+    let root = data(&sidecar);
+    restore(&sidecar, "f1", "first", &[]).unwrap();
+    let folder = sidecar.run.path().join(".stheno-restore");
+    let foreign = r#"{"in_place": true, "host_map": {"somebody-else": {"source": ["x"], "seed": false}}}"#;
+    for (key, asked) in [("second", vec![]), ("third", vec![("BACKUP_NAME", "f1"), ("RESTORE_KEY", "fourth")])] {
+        let stage = format!(
+            r#"{{"key": "{key}", "stage": {{"stage": "switching", "sums": {{"files": 1, "bytes": 2, "kept": 0, "resumed": 0}},
+            "switch": {{"tables": [{{"keyspace": "ks", "table": "a-1"}}], "remote": false, "clear": true, "tokens": null}}}}}}"#
+        );
+        std::fs::write(folder.join("restore.json"), stage).unwrap();
+        write(&folder, "new/ks/a-1/f", key);
+        let asked: Vec<(&str, &str)> = asked.into_iter().chain([("RESTORE_MAPPING", foreign)]).collect();
+        let output = sidecar.restore(&asked).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(tree(&root)["ks/a-1/f"], hash(key.as_bytes()));
+        assert_eq!(marker(&sidecar).as_deref(), Some(key));
+    }
+}
+
 /// What an interrupted run brought is not brought again, and what the node has is not brought at all.
 #[tokio::test]
 async fn nothing_is_brought_twice() {

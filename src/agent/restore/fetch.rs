@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::hash::{self, Expected, Hasher};
 use crate::store::{self, Store};
 use crate::throttle::Throttle;
-use crate::upload::{self, blocking, part_size};
+use crate::upload::{self, blocking};
 
 /// Local files that are hashed at once.
 const HASHES: usize = 2;
@@ -75,7 +75,7 @@ impl<'a> Fetch<'a> {
             homes,
             plan,
             mode,
-            part_size: part_size(&config.storage),
+            part_size: config.storage.part_size,
             at_once: config.storage.transfers * config.storage.part_transfers,
             throttle: config.storage.bandwidth.map(Throttle::new),
             bytes_done: AtomicU64::new(0),

@@ -29,7 +29,9 @@ pub(super) struct Ground {
 impl Ground {
     /// All of a node, in Cassandra's order. The first one's folder holds the stage too.
     pub(super) fn all<'a>(dirs: impl Iterator<Item = &'a Path>) -> Result<Vec<Self>, Error> {
-        dirs.enumerate().map(|(at, data)| Self::of(data, at)).collect()
+        let dirs: Vec<&Path> = dirs.collect();
+        mounted(&dirs)?;
+        dirs.into_iter().enumerate().map(|(at, data)| Self::of(data, at)).collect()
     }
 
     fn of(data: &Path, at: usize) -> Result<Self, Error> {
@@ -62,6 +64,21 @@ impl Ground {
         let found = nix::sys::statvfs::statvfs(&self.data).map_err(|error| failed(error.into()))?;
         let device = fs::metadata(&self.data).map_err(failed)?.dev();
         Ok((device, found.blocks_available().saturating_mul(found.fragment_size())))
+    }
+}
+
+/// Refuses directories that lie on the container's own file system where the first one is on a volume: what is restored
+/// there would be gone when Cassandra starts.
+fn mounted(dirs: &[&Path]) -> Result<(), Error> {
+    // What is not there yet is made where its nearest folder is.
+    let device = |path: &Path| path.ancestors().find_map(|folder| fs::metadata(folder).ok()).map(|found| found.dev());
+    let root = device(Path::new("/"));
+    if dirs.first().is_none_or(|first| device(first) == root) {
+        return Ok(());
+    }
+    match dirs.iter().find(|dir| device(dir) == root) {
+        Some(path) => Err(Error::Unmounted { path: path.to_path_buf() }),
+        None => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use super::ground::Ground;
 use super::{Error, Outcome, Progress, STAGE, Stage, Sums};
 use crate::config::Config;
 use crate::jobs::sentence;
-use crate::state::StateDir;
+use crate::state::{self, StateDir};
 
 /// Why the last attempt failed, in the folder.
 const FAILURE: &str = "failure.json";
@@ -60,10 +60,7 @@ impl Report {
         let failure = match outcome {
             Ok(Outcome::Restored(sums)) => {
                 self.set(|state| done(state, *sums));
-                if let Some(folder) = folder {
-                    // What is not there need not go.
-                    let _ = fs::remove_file(folder.join(FAILURE));
-                }
+                forgive(config);
                 return;
             }
             Ok(Outcome::Skipped(reason)) => {
@@ -78,6 +75,8 @@ impl Report {
                 });
                 return;
             }
+            // Another process is at work on this volume: how that ends is its word.
+            Err(Error::State(state::Error::Held { .. })) => return,
             Err(error) => {
                 let reason = sentence(error);
                 self.set(|state| {
@@ -101,6 +100,14 @@ fn done(state: &mut RestoreState, sums: Sums) {
     (state.files_total, state.files_done) = (sums.files, sums.files);
     (state.bytes_total, state.bytes_done) = (sums.bytes, sums.bytes);
     (state.files_kept, state.files_resumed) = (sums.kept, sums.resumed);
+}
+
+/// Forgets the failure of an attempt: a later one has come to its end.
+pub(super) fn forgive(config: &Config) {
+    if let Some(folder) = folder(config) {
+        // What is not there need not go.
+        let _ = fs::remove_file(folder.join(FAILURE));
+    }
 }
 
 /// The folder of a restore, if there is one.
@@ -128,7 +135,9 @@ pub(crate) fn remembered(config: &Config) -> Option<RestoreState> {
         }
         Stage::Fetching => state.set_phase(Phase::Fetching),
     }
-    if let Some(failed) = failed {
+    // A kill between the end and the forgiving leaves both.
+    let ended = state.phase() == Phase::Restored;
+    if let Some(failed) = failed.filter(|failed| !(ended && failed.key == state.key)) {
         state.key = failed.key;
         state.reason = failed.reason;
         state.set_phase(Phase::Failed);

@@ -4,12 +4,12 @@
 //! the log says so. Who comes to lead, or reads what a former leader wrote late, compares once more.
 
 use super::{Command, Engine, Place, Room, compose};
-use crate::Observation;
+use crate::{Observation, policy};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use stheno_events::observed::{self, Gap, Gone, ObjectKind, Observable, Unobservable};
+use stheno_events::observed::{self, Adopted, Gap, Gone, ObjectKind, Observable, Unobservable};
 use stheno_events::operator::{self, ApiAccepted};
-use stheno_events::{DcKey, Envelope, Event, Fact, Uid};
+use stheno_events::{DcKey, Envelope, Event, Fact, Time, Uid};
 
 /// Objects that are gone before the log knows of them are remembered up to this number: a leader that is slow to record
 /// their beginning may yet do so.
@@ -18,6 +18,7 @@ const GONE_UNKNOWN: usize = 4_096;
 impl Engine {
     /// A sight of an object in a namespace. `home` is the datacenter for kinds that do not name it themselves (pods).
     pub fn observe(&mut self, namespace: &Arc<str>, home: Option<DcKey>, observation: Observation) {
+        let observation = self.adopted(observation);
         let uid = observation.uid().clone();
         if let Some((former, gone)) = self.misread(namespace, &observation) {
             self.conclude(former, gone);
@@ -117,6 +118,22 @@ impl Engine {
         (unread && !recorded).then(|| (former.clone(), gone))
     }
 
+    /// A schedule from before the log counts from its first sight: its slots until then were somebody else's, or nobody's.
+    fn adopted(&self, observation: Observation) -> Observation {
+        let Observation::Schedule(seen, None) = observation else { return observation };
+        let before = self.world.operator.genesis.as_ref().is_none_or(|genesis| seen.meta.created < genesis.at);
+        let status = before.then(|| Adopted {
+            kind: ObjectKind::MedusaBackupSchedule,
+            uid: seen.meta.uid.clone(),
+            started: None,
+            finished: None,
+            in_progress: Vec::new(),
+            finished_pods: Vec::new(),
+            failed_pods: Vec::new(),
+        });
+        Observation::Schedule(seen, status)
+    }
+
     /// A complete list of a kind: what is known in `namespaces` (all, when none) and not in it is gone.
     pub fn listed(&mut self, kind: ObjectKind, namespaces: Option<&BTreeSet<Arc<str>>>, present: &BTreeSet<Uid>) {
         match (namespaces, &mut self.scope) {
@@ -147,7 +164,7 @@ impl Engine {
             gone.collect::<Vec<_>>().into_iter().for_each(|(key, gone)| self.conclude(key, gone));
         }
         self.listed.insert(kind);
-        self.listed_since_back.iter_mut().for_each(|listed| _ = listed.insert(kind));
+        self.listed_since_back.iter_mut().for_each(|(listed, _)| _ = listed.insert(kind));
         self.cannot_see.remove(&kind);
     }
 
@@ -209,9 +226,13 @@ impl Engine {
         let tell = if gap.backwards {
             // A watch compares with what it saw before the store went back, however late it lists again: what was told
             // of the first kind, and what a person accepted since, are of this one too.
-            let known = self.listed_since_back.as_ref().is_some_and(|listed| !listed.contains(&gap.kind));
+            // A watch notices within its time-outs; what is told much later is another step back.
+            let now = self.now;
+            let late = |since: Option<Time>| since.zip(now).is_some_and(|(since, now)| now > since + policy::NOTICED_WITHIN);
+            let known = (self.listed_since_back.as_ref())
+                .is_some_and(|(listed, since)| !listed.contains(&gap.kind) && !late(*since));
             if !known {
-                self.listed_since_back = Some(BTreeSet::new());
+                self.listed_since_back = Some((BTreeSet::new(), now));
             }
             !known && self.world.operator.api_backwards.is_none()
         } else {
@@ -244,7 +265,7 @@ impl Engine {
         let recorded = self.world.operator.api_backwards.as_ref().map(|backwards| backwards.message);
         if recorded.is_some() && !backwards_before && !own && !self.notices.iter().any(went_back) {
             // Another process told of it: the lists of this one are still to come.
-            self.listed_since_back.get_or_insert_default().clear();
+            self.listed_since_back = Some((BTreeSet::new(), self.now));
         }
         self.notices.retain(|event| {
             let accepted =
@@ -258,10 +279,13 @@ impl Engine {
             // The witness may have been put back too, and it is where a person accepts this.
             self.commands.push(Command::Witness { epoch, sequence: self.world.position });
         }
-        if backwards_before && recorded.is_none() && self.leads() {
+        if backwards_before && recorded.is_none() {
+            // Whoever leads later must not take for there what the accepted store lacks.
             let gone = std::mem::take(&mut self.withheld);
             gone.into_iter().for_each(|(key, gone)| self.conclude(key, gone));
-            self.look_again_everywhere();
+            if self.leads() {
+                self.look_again_everywhere();
+            }
         }
     }
 
@@ -331,9 +355,8 @@ impl Engine {
 /// the name, and to compare both sights with the log would write each over the other without end.
 fn supplanted(room: &mut Room, now: &Observation) -> Option<Place> {
     match now {
-        Observation::Datacenter(_) | Observation::Backup(_) => {}
+        Observation::Datacenter(_) | Observation::Backup(_) | Observation::Schedule(..) => {}
         Observation::BackupJob(..)
-        | Observation::Schedule(..)
         | Observation::Pod(_)
         | Observation::Malformed(_)
         | Observation::Gone(_) => {

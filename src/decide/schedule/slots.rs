@@ -115,10 +115,11 @@ impl Slots {
             return Fate::DeadlinePassed;
         }
         // Where not all that are due were looked at, each of these has later ones.
-        let more = self.due == policy::SLOTS_AT_ONCE;
+        let more = self.listed.get(self.due).is_some_and(|behind| behind.at <= now);
         let later = || self.listed[index + 1..self.due].iter().any(|later| !later.suspended);
         match request.catch_up {
-            CatchUp::All if more || self.due - index > policy::CATCH_UP_AT_ONCE => Fate::TooMany,
+            // The last of those that are looked at together are looked at again with what comes behind them.
+            CatchUp::All if self.due - index > policy::CATCH_UP_AT_ONCE => Fate::TooMany,
             CatchUp::All => Fate::Candidate,
             CatchUp::None | CatchUp::Latest if more || later() => Fate::Superseded,
             CatchUp::None if now > slot.at + policy::ON_TIME => Fate::NotInTime,

@@ -171,3 +171,81 @@ fn an_acceptance_is_of_all_kinds_that_were_not_listed_since_and_of_no_later_step
     stream.settle();
     assert_eq!(told(&stream), 2, "it went back once more");
 }
+
+fn schedule(uid: &str) -> stheno_events::observed::Schedule {
+    let mut request = stheno_events::observed::Schedule {
+        meta: job(1).meta,
+        dc: "dc1".into(),
+        backup_type: BackupType::Full,
+        cron: "0 * * * *".into(),
+        time_zone: None,
+        suspended: false,
+        operation: stheno_events::observed::ScheduledOperation::Backup,
+        concurrency: None,
+        catch_up: stheno_events::observed::CatchUp::Latest,
+        starting_deadline: None,
+        keep_complete: None,
+        keep_failed: None,
+        owned: false,
+    };
+    (request.meta.uid, request.meta.name) = (uid.into(), "nightly".into());
+    request
+}
+
+/// What the accepted store lacks does not come back with the next leader, who has not listed anew.
+#[test]
+fn who_leads_after_an_acceptance_knows_what_the_store_lacks() {
+    let mut stream = Stream::of(&["leader", "follower"]);
+    stream.lead(0);
+    stream.all(|engine| engine.observe(&prod(), None, Observation::Schedule(schedule("x"), None)));
+    stream.settle();
+    let kind = ObjectKind::MedusaBackupSchedule;
+    stream.all(|engine| {
+        engine.gap(Gap { kind, from: "2000".into(), to: "900".into(), backwards: true });
+        engine.listed(kind, None, &BTreeSet::new());
+    });
+    stream.settle();
+    let message = stream.engines[0].world().operator.api_backwards.clone().unwrap().message;
+    stream.engines[0].accept_api(message);
+    stream.settle();
+    stream.lead_without_lists(1);
+    stream.settle();
+    let seen = stream.names().iter().filter(|event| *event == "observed.schedule").count();
+    assert_eq!(seen, 1, "a schedule that is not there was recorded once more");
+    assert!(stream.engines[1].world().datacenters.values().all(|dc| dc.schedules.is_empty()));
+}
+
+/// Two sights of one name are compared with the log once each.
+#[test]
+fn a_schedule_that_took_the_name_of_another_is_recorded_once() {
+    let mut stream = Stream::of(&["leader", "follower"]);
+    stream.lead(0);
+    for uid in ["x", "y"] {
+        stream.all(|engine| engine.observe(&prod(), None, Observation::Schedule(schedule(uid), None)));
+        stream.settle();
+    }
+    stream.lead_without_lists(1);
+    stream.settle();
+    let seen = stream.names().iter().filter(|event| *event == "observed.schedule").count();
+    assert_eq!(seen, 2);
+}
+
+/// Watches notice a step back within minutes: what is told an hour after an acceptance is another one.
+#[test]
+fn an_acceptance_covers_nothing_that_is_told_much_later() {
+    let mut stream = Stream::of(&["leader", "follower"]);
+    stream.lead(0);
+    let back = |kind, from: &str, to: &str| Gap { kind, from: from.into(), to: to.into(), backwards: true };
+    stream.engines[0].gap(back(ObjectKind::MedusaBackupJob, "2000", "900"));
+    stream.engines[0].listed(ObjectKind::MedusaBackupJob, None, &BTreeSet::new());
+    stream.settle();
+    let message = stream.engines[0].world().operator.api_backwards.clone().unwrap().message;
+    stream.engines[0].accept_api(message);
+    stream.settle();
+    stream.now += 3_600_000;
+    stream.settle();
+    stream.lead_without_lists(1);
+    stream.engines[1].gap(back(ObjectKind::Pod, "3000", "1000"));
+    stream.settle();
+    assert_eq!(stream.names().iter().filter(|event| *event == "observed.gap").count(), 2);
+}

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 /// One table's objects. Empty tables are listed with no objects.
@@ -41,14 +42,23 @@ pub fn encode(sections: &[Section]) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(sections)
 }
 
-/// Reads only the totals of a manifest: nothing but sizes is kept in memory.
+/// Reads only the totals of a manifest: nothing but sizes is kept in memory. The fields are those of [`Section`], in their
+/// order: what one reader takes for a manifest, all take for one.
 pub fn totals(json: &[u8]) -> Result<Totals, serde_json::Error> {
     #[derive(Deserialize)]
     struct Sizes {
+        #[serde(default, rename = "keyspace")]
+        _keyspace: IgnoredAny,
+        #[serde(default, rename = "columnfamily")]
+        _columnfamily: IgnoredAny,
         objects: Vec<Size>,
     }
     #[derive(Deserialize)]
     struct Size {
+        #[serde(default, rename = "path")]
+        _path: IgnoredAny,
+        #[serde(default, rename = "MD5")]
+        _md5: IgnoredAny,
         size: u64,
     }
     let sections: Vec<Sizes> = serde_json::from_slice(json)?;
@@ -64,6 +74,10 @@ pub fn totals(json: &[u8]) -> Result<Totals, serde_json::Error> {
 pub fn each_path(json: &[u8], mut each: impl FnMut(&str)) -> Result<(), serde_json::Error> {
     #[derive(Deserialize)]
     struct Paths<'a> {
+        #[serde(default, rename = "keyspace")]
+        _keyspace: IgnoredAny,
+        #[serde(default, rename = "columnfamily")]
+        _columnfamily: IgnoredAny,
         #[serde(borrow)]
         objects: Vec<Path<'a>>,
     }
@@ -71,6 +85,10 @@ pub fn each_path(json: &[u8], mut each: impl FnMut(&str)) -> Result<(), serde_js
     struct Path<'a> {
         #[serde(borrow)]
         path: Cow<'a, str>,
+        #[serde(default, rename = "MD5")]
+        _md5: IgnoredAny,
+        #[serde(default, rename = "size")]
+        _size: IgnoredAny,
     }
     let sections: Vec<Paths<'_>> = serde_json::from_slice(json)?;
     sections.iter().flat_map(|section| &section.objects).for_each(|object| each(&object.path));
@@ -95,6 +113,17 @@ mod tests {
         let mut paths = Vec::new();
         each_path(json, |path| paths.push(path.to_owned())).unwrap();
         assert_eq!(paths, ["h/data/k/t-1/nb-1-big-Data.db"]);
+    }
+
+    #[test]
+    fn what_one_reader_takes_all_take() {
+        // serde reads a struct from a list too.
+        let json = br#"[["k", "t-1", [["h/f", null, 7]]], {"keyspace": "k", "columnfamily": "u", "objects": [["h/g", "x", 1]]}]"#;
+        let whole: Vec<Section> = serde_json::from_slice(json).unwrap();
+        assert_eq!((whole.len(), totals(json).unwrap()), (2, Totals { objects: 2, bytes: 8 }));
+        let mut paths = Vec::new();
+        each_path(json, |path| paths.push(path.to_owned())).unwrap();
+        assert_eq!(paths, ["h/f", "h/g"]);
     }
 
     #[test]

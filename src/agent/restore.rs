@@ -207,7 +207,7 @@ async fn attempt(
         nothing => {
             // A node that is half switched is ended even where nobody asks for it any more: Cassandra is about to start.
             interrupted(config, &marker, report).await?;
-            return nothing.map(|reason| Outcome::Skipped(reason.err().unwrap_or_default()));
+            return Ok(Outcome::Skipped(nothing?.err().unwrap_or_default()));
         }
     };
     let grounds = Ground::all(config.cassandra.yaml.dirs())?;
@@ -237,7 +237,7 @@ async fn attempt(
         }
         // A kill after the end was written down left the old data there. What cannot go takes room, and harms nobody.
         if let Err(error) = switch::clean(&grounds) {
-            tracing::warn!(error = report::sentence(&error), "what was there before the restore stays");
+            tracing::warn!(error = crate::jobs::sentence(&error), "what was there before the restore stays");
         }
         return Ok(Outcome::Skipped("this restore is done already"));
     }

@@ -66,7 +66,10 @@ fn slots_of(dc: &Datacenter, context: Context<'_>, uid: &Uid, schedule: &Schedul
     if let Some(postponed) = &schedule.postponed {
         let waits = postponed.until.is_none_or(|until| until > context.now);
         // Nothing changed: the times need not be walked to see that.
-        if waits && matches!(schedule.plan, Plan::Times { .. }) && blocked(dc, uid, schedule, policy, context.now).is_some() {
+        if waits
+            && matches!(schedule.plan, Plan::Times { .. })
+            && blocked(dc, uid, schedule, policy, context.now).is_some()
+        {
             return Vec::new();
         }
     }

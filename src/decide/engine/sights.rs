@@ -228,7 +228,8 @@ impl Engine {
             // of the first kind, and what a person accepted since, are of this one too.
             // A watch notices within its time-outs; what is told much later is another step back.
             let now = self.now;
-            let late = |since: Option<Time>| since.zip(now).is_some_and(|(since, now)| now > since + policy::NOTICED_WITHIN);
+            let late =
+                |since: Option<Time>| since.zip(now).is_some_and(|(since, now)| now > since + policy::NOTICED_WITHIN);
             let known = (self.listed_since_back.as_ref())
                 .is_some_and(|(listed, since)| !listed.contains(&gap.kind) && !late(*since));
             if !known {
@@ -356,10 +357,7 @@ impl Engine {
 fn supplanted(room: &mut Room, now: &Observation) -> Option<Place> {
     match now {
         Observation::Datacenter(_) | Observation::Backup(_) | Observation::Schedule(..) => {}
-        Observation::BackupJob(..)
-        | Observation::Pod(_)
-        | Observation::Malformed(_)
-        | Observation::Gone(_) => {
+        Observation::BackupJob(..) | Observation::Pod(_) | Observation::Malformed(_) | Observation::Gone(_) => {
             return None;
         }
     }

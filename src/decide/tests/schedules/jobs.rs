@@ -39,6 +39,7 @@ fn a_job_that_was_deleted_before_it_was_seen_holds_nobody_up() {
     clockwork.when(at(60));
     let schedule = clockwork.request.meta.uid.clone();
     let (uid, name) = ("uid-of-it".into(), FIRST.into());
+    clockwork.now = at(120) - chrono::TimeDelta::seconds(30);
     clockwork.fold(stheno_events::schedule::ObjectCreated { schedule, name, uid, foreign: false });
     assert!(clockwork.when(at(120))[0].starts_with("postponed"));
     clockwork.gone(ObjectKind::MedusaBackupJob, "uid-of-it", FIRST);

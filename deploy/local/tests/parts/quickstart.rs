@@ -1,7 +1,5 @@
 //! The quickstart as people run it: to its end, kept and ended, and interrupted: nothing may stay behind.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
-
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::ffi::OsStrExt as _;

@@ -3,11 +3,7 @@
 //! The numbers T1 to T12 are those of the notes in `datacenter/mod.rs`. A new cass-operator that behaves in another way is
 //! noticed here, or in `nights.rs` where it takes three nodes and its full waits.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
-
-mod datacenter;
-
-use datacenter::{Datacenter, condition, restore_template};
+use crate::datacenter::{Datacenter, condition, restore_template};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt as _};

@@ -1,7 +1,5 @@
 //! The NATS servers of the ground: a store that outlives a kill, and a cluster that outlives its leader.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
-
 use std::net::TcpStream;
 use std::time::Duration;
 

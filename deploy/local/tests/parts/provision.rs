@@ -1,7 +1,5 @@
 //! Provisioning under what machines do to it: several processes at once, killed builders, missing tools, no network.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

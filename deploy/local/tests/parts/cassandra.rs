@@ -1,7 +1,5 @@
 //! The Cassandra node of the ground: rows survive a stop and a kill, nodetool works, and no process stays.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
-
 use std::net::TcpStream;
 use std::path::Path;
 

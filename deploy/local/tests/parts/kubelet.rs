@@ -1,7 +1,5 @@
 //! The process kubelet by itself: pods that are no datacenter, with and without namespaces.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
-
 #[path = "kubelet/kubectl.rs"]
 mod kubectl;
 

@@ -1,7 +1,5 @@
 //! The control plane of the ground: ready, with kinds of our own, RBAC that refuses, and data that outlives its processes.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
-
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
 use kube::api::{DynamicObject, ListParams};

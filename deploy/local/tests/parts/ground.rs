@@ -1,7 +1,5 @@
 //! `up`, `status`, `logs`, `kubectl`, `down`: grounds side by side, interrupted ones, and bad input.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
-
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::ffi::OsStrExt as _;

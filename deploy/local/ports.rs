@@ -120,6 +120,17 @@ mod tests {
 
     use super::*;
 
+    /// What this process gave back may be in another one's hands for a moment: a child between fork and exec has it too.
+    fn soon(mut is: impl FnMut() -> bool) -> bool {
+        for _ in 0..500 {
+            if is() {
+                return true;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        false
+    }
+
     #[test]
     fn ports_and_addresses_are_held_until_dropped() {
         let ports: Vec<Port> = (0..50).map(|_| Port::take().unwrap()).collect();
@@ -129,7 +140,7 @@ mod tests {
         assert_ne!(first.ip(), second.ip());
         let freed = first.ip();
         drop(first);
-        assert_eq!(Address::take(&[9042]).unwrap().ip(), freed);
+        assert!(soon(|| Address::take(&[9042]).unwrap().ip() == freed));
     }
 
     #[test]
@@ -144,7 +155,7 @@ mod tests {
         let said = Port::take_of(port..=port).unwrap_err().to_string();
         assert!(said.starts_with(&format!("every port from {port} to {port} of 127.0.0.1 is in use: stop")), "{said}");
         drop(busy);
-        assert_eq!(Port::take_of(port..=port).unwrap().number(), port);
+        assert!(soon(|| Port::take_of(port..=port).is_ok_and(|taken| taken.number() == port)));
     }
 
     #[test]

@@ -91,6 +91,21 @@ fn surely(folder: &Path) -> Vec<Pid> {
     found
 }
 
+/// Waits for the one process of a run to be what it was started for: while it becomes that, it has no environment.
+#[cfg(test)]
+pub(crate) fn becomes_a_sleep(folder: &Path) {
+    let is = |process: &Pid| fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name == "sleep\n");
+    for _ in 0..500 {
+        if let [one] = of(folder).as_slice()
+            && is(one)
+        {
+            return;
+        }
+        sleep(LOOK);
+    }
+    assert_eq!(of(folder).len(), 1, "the process is there");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,8 +118,7 @@ mod tests {
         command.args(["-c", "setsid sleep 600 > /dev/null 2>&1 &"]);
         mark(&mut command, folder.path());
         assert!(command.status().unwrap().success());
-        let found = of(folder.path());
-        assert_eq!(found.len(), 1, "{found:?}");
+        becomes_a_sleep(folder.path());
         assert_eq!(end(folder.path(), Duration::from_secs(5)), 1);
         assert!(of(folder.path()).is_empty());
     }

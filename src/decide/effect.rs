@@ -39,4 +39,7 @@ pub struct Effect {
     pub sidecar: Option<SidecarKind>,
     /// Whether the sidecar has accepted this attempt before.
     pub accepted: bool,
+    /// The latest time at which a command may leave, in milliseconds of the clock that counts suspended time; 0 until
+    /// the claim is in the log.
+    pub command_by_ms: u64,
 }

@@ -3,7 +3,6 @@
 use super::channel::{Failure, Sidecar, Sidecars, within};
 use super::{Errand, Report, ours, stock, summary};
 use std::sync::Arc;
-use std::time::Duration;
 use stheno_events::backup::{
     Call, NodeFailed, NodeFinished, NodeProgress, NodeStarted, NodeUnanswered, Progress, SidecarKind, SummaryFailed,
 };
@@ -35,17 +34,11 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
             () = summary::read(errand, &sidecar) => {}
         };
     }
-    let asked = (sidecar.boot_ms)();
     let kind = tokio::select! {
         biased;
         () = errand.stop.cancelled() => return errand.stopped_before_sending().await,
         kind = kind(&sidecar) => kind,
     };
-    if kind.is_ok() && Duration::from_millis((sidecar.boot_ms)().saturating_sub(asked)) > sidecar.pace.unary {
-        // No answer takes this long: this process was suspended meanwhile, and another one may lead.
-        let error = "the sidecar's answer is too old to start anything on";
-        return errand.unanswered(errand.resumes(), None, error).await;
-    }
     let kind = match kind {
         Ok(Answers { pod, .. }) if !pod.is_empty() && pod != errand.pod().as_str() => {
             // The address is another pod's by now, and what is known of it is old: nothing may happen there.
@@ -58,14 +51,17 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
         Err(failure) => return errand.unanswered(errand.resumes(), None, failure.sentence()).await,
     };
     // What stock Medusa started, or another program, cannot be joined: it is asked about by name.
-    let joins = !errand.effect.foreign && errand.effect.sidecar != Some(SidecarKind::Medusa);
-    match (kind, &errand.effect.key.call) {
-        (SidecarKind::Stheno, Call::Start(_)) => ours::start_and_watch(errand, &sidecar).await,
-        (SidecarKind::Stheno, Call::Resume(_)) if joins => ours::start_and_watch(errand, &sidecar).await,
-        (SidecarKind::Medusa, Call::Start(_)) => stock::start_and_poll(errand, &sidecar).await,
-        (SidecarKind::Stheno | SidecarKind::Medusa, Call::Resume(_) | Call::Summary(_)) => {
-            stock::poll(errand, &sidecar, kind).await;
-        }
+    let ours = !errand.effect.foreign && errand.effect.sidecar != Some(SidecarKind::Medusa);
+    let joins = errand.resumes() && ours && kind == SidecarKind::Stheno;
+    if (joins || !errand.resumes()) && (sidecar.boot_ms)() > errand.effect.command_by_ms {
+        // A slow connection, or this process was suspended meanwhile: another one may lead.
+        let error = "reaching the sidecar took so long that another operator may lead by now: nothing was sent";
+        return errand.unanswered(errand.resumes(), None, error).await;
+    }
+    match kind {
+        SidecarKind::Stheno if joins || !errand.resumes() => ours::start_and_watch(errand, &sidecar).await,
+        SidecarKind::Medusa if !errand.resumes() => stock::start_and_poll(errand, &sidecar).await,
+        SidecarKind::Stheno | SidecarKind::Medusa => stock::poll(errand, &sidecar, kind).await,
     }
 }
 

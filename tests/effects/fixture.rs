@@ -45,6 +45,7 @@ pub fn effect(call: Call, serving: &Serving) -> Effect {
         foreign: false,
         sidecar: None,
         accepted: false,
+        command_by_ms: stheno::runtime::boot_ms() + stheno_decide::policy::COMMAND_WITHIN_MS,
     }
 }
 

@@ -51,21 +51,34 @@ async fn ours_is_started_watched_and_ends() {
 /// How long the machine was suspended, in milliseconds.
 static SUSPENDED: AtomicU64 = AtomicU64::new(0);
 
+/// Suspended before the sidecar is asked who it is, or with its answer already there.
 #[tokio::test]
-async fn nothing_is_started_on_an_answer_from_before_a_suspension() {
+async fn nothing_is_started_after_a_suspension() {
     let fake = FalseSidecar::new();
     let serving = fake.serve_ours();
     let clock = || stheno::runtime::boot_ms() + SUSPENDED.load(Ordering::SeqCst);
     let mut runner = Runner::new(Sidecars::new(pace()).with_clock(clock));
-    let suspended = || SUSPENDED.store(60_000, Ordering::SeqCst);
-    fake.script().meanwhile.insert("Capabilities", Box::new(suspended));
-    runner.start(effect(start(), &serving));
-    let facts = facts(&mut runner).await;
-    assert_eq!(kinds(&facts), ["node_unanswered"]);
-    assert!(!unanswered(&facts).in_doubt, "it certainly was not sent");
-    assert_eq!(fake.calls(), ["Capabilities"]);
+    for asked in [false, true] {
+        for call in [start(), resume()] {
+            SUSPENDED.store(0, Ordering::SeqCst);
+            let resumes = call == resume();
+            let claimed = effect(call, &serving);
+            let suspended = || SUSPENDED.store(60_000, Ordering::SeqCst);
+            if asked {
+                fake.script().meanwhile.insert("Capabilities", Box::new(suspended));
+            } else {
+                suspended();
+            }
+            runner.start(claimed);
+            let facts = facts(&mut runner).await;
+            assert_eq!(kinds(&facts), ["node_unanswered"]);
+            assert_eq!(unanswered(&facts).in_doubt, resumes, "this call certainly was not sent");
+        }
+    }
+    assert_eq!(fake.calls(), ["Capabilities"; 4]);
 
-    // The next one is asked and answered in good time.
+    // What is claimed anew is in time.
+    SUSPENDED.store(0, Ordering::SeqCst);
     runner.start(effect(start(), &serving));
     assert_eq!(next_kind(&mut runner).await, "backup.node_started");
 }

@@ -55,6 +55,7 @@ fn effect(dc: &Datacenter, context: Context<'_>, operation: &Operation, claim: &
         foreign: operation.foreign,
         sidecar: node.and_then(|node| node.sidecar),
         accepted: node.is_some_and(|node| node.started.is_some()),
+        command_by_ms: 0,
     }
 }
 

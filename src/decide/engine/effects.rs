@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use super::{Command, Engine};
-use crate::{EffectKey, due, policy};
+use crate::{Effect, EffectKey, due, policy};
 use std::collections::BTreeSet;
 use stheno_events::backup::{self, ClaimAbandoned};
 use stheno_events::{DcKey, Envelope, Event, EventId, Fact};
@@ -89,9 +89,9 @@ impl Engine {
                     // Nothing may be started yet; whether it is too late is judged then.
                     (State::Claimed { .. }, Some(_)) if !effecting && !ending => {}
                     (State::Claimed { sent_ms }, Some(effect)) => {
-                        let fresh =
-                            sent_ms.is_some_and(|sent| clock.boot_ms.saturating_sub(sent) <= policy::START_WITHIN_MS);
-                        if ending || !fresh {
+                        let sent =
+                            sent_ms.filter(|sent| clock.boot_ms.saturating_sub(*sent) <= policy::START_WITHIN_MS);
+                        let Some(sent) = sent.filter(|_| !ending) else {
                             running.state = State::Ended;
                             let abandoned = ClaimAbandoned {
                                 job: effect_key.job,
@@ -103,10 +103,11 @@ impl Engine {
                             let room = self.rooms.entry(key.clone()).or_default();
                             room.outcomes.push(abandoned.into());
                             room.dirty = true;
-                        } else {
-                            running.state = State::Runs;
-                            self.commands.push(Command::Start(effect));
-                        }
+                            continue;
+                        };
+                        running.state = State::Runs;
+                        let command_by_ms = sent.saturating_add(policy::COMMAND_WITHIN_MS);
+                        self.commands.push(Command::Start(Effect { command_by_ms, ..effect }));
                     }
                     (State::Runs, Some(_)) => {
                         if ending {

@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
 
+#[path = "../stream/mod.rs"]
 mod stream;
+mod terms;
 
 use chrono::TimeDelta;
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,26 +179,6 @@ fn a_list_of_one_namespace_leaves_the_others_in_view() {
     started(&mut stream);
 }
 
-/// A claim that was never started is said to be abandoned before the log is told that nothing is in flight: a stock
-/// sidecar would be waited for in vain.
-#[test]
-fn a_term_that_ends_before_it_is_witnessed_takes_its_claims_back() {
-    let mut stream = Stream::of(&["leader"]);
-    stream.witnessing = false;
-    stream.lead(0);
-    see(&mut stream);
-    stream.all(|engine| engine.observe(&prod(), None, Observation::BackupJob(job(1), None)));
-    let commands = stream.settle();
-    assert!(!commands.iter().any(|command| matches!(command, Command::Start(_))), "the witness knows of no term");
-    assert!(matches!(node(&stream), NodeState::Called { .. }));
-    stream.engines[0].finish();
-    stream.settle();
-    let names = stream.names();
-    let place = |name: &str| names.iter().position(|event| event == name);
-    assert!(place("operator.stepped_down").is_some());
-    assert!(place("backup.claim_abandoned").is_some_and(|at| Some(at) < place("operator.stepped_down")), "{names:?}");
-}
-
 /// The append of one datacenter hangs, and its deadline passes: the others have theirs.
 #[test]
 fn a_datacenter_that_cannot_be_written_does_not_put_the_others_to_sleep() {
@@ -292,25 +274,6 @@ fn time_goes_on_at_its_pace_where_the_log_is_ahead() {
     assert!((passed - real).abs() < TimeDelta::milliseconds(200), "{passed} of {real} passed");
 }
 
-/// A sidecar that names a term which nobody can lead is broken or means harm: it must not end all terms.
-#[test]
-fn a_term_that_cannot_be_is_not_followed() {
-    let mut stream = ready();
-    let effect = started(&mut stream);
-    let overtaken = Overtaken { pod: "sts-0".into(), epoch: Epoch(u64::MAX) };
-    stream.engines[0].outcome(&effect.key, &key(), vec![overtaken.into()]);
-    stream.settle();
-    assert_eq!(count(&stream, "datacenter.overtaken"), 1);
-    assert!(matches!(stream.engines[0].role(), Role::Leading { epoch: Epoch(1), ending: false, .. }));
-    let overtaken = Overtaken { pod: "sts-0".into(), epoch: Epoch(70) };
-    stream.engines[0].outcome(&effect.key, &key(), vec![overtaken.into()]);
-    stream.engines[0].finished(&effect.key);
-    stream.settle();
-    stream.engines[0].lease(true);
-    stream.settle();
-    assert_eq!(stream.engines[0].world().operator.epoch, Epoch(71));
-}
-
 /// Nothing of what a store shows that went back is written twice, though the objects of both stores have one name.
 #[test]
 fn an_older_store_with_another_object_of_the_name_is_recorded_once() {
@@ -398,37 +361,6 @@ fn a_long_line_of_jobs_is_not_written_anew_for_each_backup_that_ends() {
     assert!(written <= jobs * 10, "{written} for {jobs} jobs");
 }
 
-/// A log that takes its time: until `led` is stored the former leader can claim, and start what it claimed five seconds
-/// later. The ten quiet seconds count from when it can no more.
-#[test]
-fn the_quiet_time_counts_from_when_the_former_leader_can_write_no_more() {
-    let mut stream = Stream::of(&["new", "former"]);
-    stream.lead(1);
-    see(&mut stream);
-    stream.all(|engine| engine.observe(&prod(), None, Observation::BackupJob(job(1), None)));
-    stream.settle();
-    // Killed: its call stays open. The message of its successor is six seconds on its way.
-    stream.engines[1].lease(false);
-    stream.slow_ms = 6_000;
-    stream.engines[0].lease(true);
-    stream.settle_once();
-    stream.settle_once();
-    stream.slow_ms = 0;
-    let stored = stream.now;
-    let mut claimed = None;
-    for _ in 0..300 {
-        let before = count(&stream, "backup.effect_claimed");
-        stream.settle();
-        if count(&stream, "backup.effect_claimed") > before {
-            claimed = Some(stream.now);
-            break;
-        }
-    }
-    let waited = claimed.unwrap() - stored;
-    assert!((9_000..=12_000).contains(&waited), "resumed {waited} ms after the successor was alone");
-    assert!(count(&stream, "datacenter.led") <= 3, "{:?}", stream.names());
-}
-
 /// Terminal is terminal: what a call finds out while the message that ends its operation is on its way comes too late.
 #[test]
 fn what_is_found_out_after_the_end_is_not_written() {
@@ -449,22 +381,6 @@ fn what_is_found_out_after_the_end_is_not_written() {
     stream.settle();
     assert_eq!(count(&stream, "backup.node_unanswered"), 0, "{:?}", stream.names());
     assert_eq!(stream.engines[0].world().datacenter(&key()).unwrap().illegal, 0);
-}
-
-/// A successor waits no quiet time behind a term that ended in order: so it has not, while a call is out.
-#[test]
-fn a_term_ends_in_order_when_its_calls_have_come_back() {
-    let mut stream = ready();
-    let effect = started(&mut stream);
-    stream.engines[0].finish();
-    assert!(stream.settle().contains(&Command::Stop(effect.key.clone())));
-    assert_eq!(count(&stream, "operator.stepped_down"), 0);
-    stream.engines[0].outcome(&effect.key, &key(), vec![accepted(&effect).into()]);
-    stream.engines[0].finished(&effect.key);
-    stream.settle();
-    let names = stream.names();
-    assert_eq!(names.last().map(String::as_str), Some("operator.stepped_down"));
-    assert!(names.iter().any(|name| name == "backup.node_started"), "what it found out is in: {names:?}");
 }
 
 #[test]

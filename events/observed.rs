@@ -299,14 +299,15 @@ pub struct Gone {
     pub inferred: bool,
 }
 
-/// The status of a MedusaBackupJob that another program ran, as found.
+/// An object from before this log, with what another program said of it: of a MedusaBackupJob its status; of a
+/// MedusaBackupSchedule at most when it last started something.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Adopted {
     /// The kind of the object.
     pub kind: ObjectKind,
     /// Its UID.
     pub uid: Uid,
-    /// `status.startTime`.
+    /// `status.startTime`; of a schedule `status.lastExecution`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Time>,
     /// `status.finishTime`.

@@ -113,7 +113,7 @@ pub struct Requested {
 pub enum SkipReason {
     /// The schedule was suspended or disabled.
     Suspended,
-    /// An operation before it still ran when the next slot came.
+    /// An operation before it still ran when the next slot came, or when its starting deadline had passed.
     OperationRunning,
 }
 

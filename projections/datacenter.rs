@@ -235,10 +235,7 @@ impl Datacenter {
                 }
             }
             ObjectKind::MedusaBackupSchedule => {
-                if let Some(schedule) = self.schedules.remove(&gone.uid) {
-                    self.remember_slots(&schedule);
-                    // What it still wanted nobody wants any more.
-                    self.scheduled.retain(|_, made| made.schedule != gone.uid || made.object != Object::Wanted);
+                if self.drop_schedule(&gone.uid) {
                     touched.push(Touched::Schedule(gone.uid.clone()));
                 }
             }

@@ -140,13 +140,8 @@ fn hold<'a>(dc: &'a Datacenter, operator: &'a Operator) -> Option<Hold<'a>> {
 
 fn conditions(operation: &Operation, hold: Option<&Hold<'_>>) -> Vec<Condition> {
     let generation = operation.request.meta.generation;
-    let condition = |type_: &str, holds: bool, reason: &str, message: &str, since: Time| Condition {
-        last_transition_time: time(since),
-        message: sentence(message),
-        observed_generation: Some(generation),
-        reason: reason.to_owned(),
-        status: if holds { "True" } else { "False" }.to_owned(),
-        type_: type_.to_owned(),
+    let condition = |type_: &str, holds: bool, reason: &str, message: &str, since: Time| {
+        text::condition(generation, (type_, holds), reason, message, since)
     };
     let (mut conditions, since) = match &operation.stage {
         Stage::Waiting { since, wait } => {

@@ -175,6 +175,8 @@ impl Operator {
                     }
                 }
                 Command::PublishAll => self.publisher.publish_all(self.engine.world()),
+                Command::Objects(dc) => self.publisher.objects(self.engine.world(), &dc),
+                Command::Withhold => self.publisher.withhold(),
                 // Of a term that is over there is nothing left to vouch for.
                 Command::Witness { epoch, .. } if !self.engine.is_term(epoch) => {}
                 Command::Witness { epoch, .. } => {

@@ -1,4 +1,5 @@
-//! The world becomes objects: statuses and MedusaBackups by server-side apply, announcements as Kubernetes Events.
+//! The world becomes objects: statuses and MedusaBackups by server-side apply, what schedules ask for by creation and
+//! deletion, announcements as Kubernetes Events.
 //!
 //! [`Publisher`] computes what should stand on the API server and hands it to one worker, which compares it with the
 //! [`Mirror`] and writes only what differs: one write of an object at a time, the newest one wins. Every write carries the
@@ -10,6 +11,8 @@
 //! |---|---|
 //! | `Command::PublishAll` | [`Publisher::publish_all`] |
 //! | `Command::Publish` | [`Publisher::publish`] |
+//! | `Command::Objects` | [`Publisher::objects`] |
+//! | `Command::Withhold` | [`Publisher::withhold`] |
 //! | a message of this process was folded | [`Publisher::announce`] |
 //! | any message was folded | [`Publisher::folded`] |
 //! | a sight, before the engine gets it | [`Publisher::sighted`] |
@@ -42,6 +45,10 @@ pub const MANAGER: &str = "stheno";
 #[derive(Debug)]
 enum Order {
     Write(Box<Desired>),
+    /// All that is to be created and deleted for the schedules of a datacenter: nothing else of it.
+    Objects(DcKey, Vec<Desired>),
+    /// Nothing is to be created or deleted.
+    Withhold,
     Announce(Vec<note::Note>),
     Suspend,
 }
@@ -83,7 +90,6 @@ impl Publisher {
                 Touched::Backup(name) => self.write(desired::backup(world, dc, name)),
                 Touched::Schedule(uid) => {
                     self.write(schedule::status(world, dc, uid));
-                    self.write_all(schedule::objects(world, dc, Some(uid)));
                 }
                 // People see it in an announcement: its status is not written, for nothing of it can be trusted.
                 Touched::Malformed(_) => {}
@@ -103,8 +109,17 @@ impl Publisher {
             for schedule in dc.schedules.keys() {
                 self.write(schedule::status(world, key, schedule));
             }
-            self.write_all(schedule::objects(world, key, None));
         }
+    }
+
+    /// What is to be created and deleted for the schedules of a datacenter: whatever else was asked for is not.
+    pub fn objects(&self, world: &World, dc: &DcKey) {
+        self.order(Order::Objects(dc.clone(), schedule::objects(world, dc)));
+    }
+
+    /// Nothing is created or deleted until [`Self::objects`] says so again; what is under way ends.
+    pub fn withhold(&self) {
+        self.order(Order::Withhold);
     }
 
     /// A message of this aggregate was folded: what holds back all open jobs and schedules may have changed.
@@ -166,10 +181,6 @@ impl Publisher {
         for schedule in world.datacenter(key).into_iter().flat_map(|dc| dc.schedules.keys()) {
             self.write(schedule::status(world, key, schedule));
         }
-    }
-
-    fn write_all(&self, desired: Vec<Desired>) {
-        desired.into_iter().for_each(|desired| self.write(Some(desired)));
     }
 
     fn write(&self, desired: Option<Desired>) {

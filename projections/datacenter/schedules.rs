@@ -23,8 +23,12 @@ impl Datacenter {
             .filter(|(_, schedule)| schedule.request.meta.name == meta.name)
             .map(|(uid, _)| uid.clone())
             .collect();
-        for schedule in former.iter().filter_map(|uid| self.schedules.remove(uid)).collect::<Vec<_>>() {
-            self.remember_slots(&schedule);
+        for uid in &former {
+            self.drop_schedule(uid);
+        }
+        // The jobs of earlier ones of this name are its history.
+        for made in self.scheduled.values_mut().filter(|made| made.schedule_name == meta.name) {
+            Arc::make_mut(made).schedule = meta.uid.clone();
         }
         // Of one that was edited before the log met it nobody knows what it said then.
         let begin = if meta.generation > 1 { at } else { meta.created.min(at) };
@@ -32,7 +36,15 @@ impl Datacenter {
         self.schedules.insert(meta.uid.clone(), Arc::new(Schedule::met(seen.clone(), cursor)));
     }
 
-    pub(super) fn remember_slots(&mut self, schedule: &Schedule) {
+    /// A schedule is there no more: its slots are remembered, and what it still wanted nobody wants any more.
+    pub(super) fn drop_schedule(&mut self, uid: &Uid) -> bool {
+        let Some(schedule) = self.schedules.remove(uid) else { return false };
+        self.remember_slots(&schedule);
+        self.scheduled.retain(|_, made| made.schedule != *uid || made.object != Object::Wanted);
+        true
+    }
+
+    fn remember_slots(&mut self, schedule: &Schedule) {
         let ended = self.former_slots.entry(schedule.request.meta.name.clone()).or_insert(schedule.cursor);
         *ended = schedule.cursor.max(*ended);
         if self.former_slots.len() > FORMER_SLOTS

@@ -1,6 +1,6 @@
 //! What people see of a schedule: its status, and the objects that its slots ask for.
 
-use super::text::{sentence, time};
+use super::text::{self, sentence, time};
 use super::{Hold, hold};
 use crate::Datacenter;
 use crate::datacenter::Object;
@@ -11,8 +11,7 @@ use stheno_crds::backup_schedule::{SlotCounts, SlotOutcome};
 use stheno_crds::datacenter::{CLUSTER_LABEL, DATACENTER_LABEL};
 use stheno_crds::task::Operation as TaskOperation;
 use stheno_crds::{
-    BackupType, Condition, MedusaBackupJob, MedusaBackupJobSpec, MedusaBackupScheduleStatus, MedusaTask,
-    MedusaTaskSpec, condition,
+    BackupType, MedusaBackupJob, MedusaBackupJobSpec, MedusaBackupScheduleStatus, MedusaTask, MedusaTaskSpec, condition,
 };
 use stheno_events::observed::{self, ScheduledOperation};
 use stheno_events::schedule::{MissReason, SkipReason};
@@ -28,26 +27,28 @@ pub fn schedule_status(
     dc: &Datacenter,
     operator: &Operator,
 ) -> Option<MedusaBackupScheduleStatus> {
-    let (ready, since) = schedule.ready?;
     let hold = hold(dc, operator);
+    let (ready, since) = match (schedule.ready, &hold) {
+        (Some((ready, since)), hold) => (ready && hold.is_none(), since),
+        // Its times are not read while nothing is decided: that is all there is to say.
+        (None, Some(_)) => (false, schedule.since),
+        (None, None) => return None,
+    };
     let next = match &schedule.plan {
         Plan::Times { next } => next.filter(|_| !schedule.request.suspended),
         Plan::Unread | Plan::Refused { .. } => None,
     };
-    let (reason, words) = stands(schedule, next);
-    let message = match (&hold, &schedule.postponed) {
-        (Some(hold), _) => Some(hold.message.to_owned()),
-        (None, Some(postponed)) => Some(postponed.message.to_string()),
-        (None, None) => (!ready).then(|| words.clone()),
+    let (reason, words) = match &hold {
+        Some(hold) => (hold.reason, hold.message.to_owned()),
+        None => stands(schedule, next),
+    };
+    let message = match &schedule.postponed {
+        Some(postponed) if hold.is_none() => Some(postponed.message.to_string()),
+        Some(_) | None => (!ready).then(|| words.clone()),
     };
     let generation = schedule.request.meta.generation;
-    let condition = |type_: &str, holds: bool, reason: &str, message: &str, since: Time| Condition {
-        last_transition_time: time(since),
-        message: sentence(message),
-        observed_generation: Some(generation),
-        reason: reason.to_owned(),
-        status: if holds { "True" } else { "False" }.to_owned(),
-        type_: type_.to_owned(),
+    let condition = |type_: &str, holds: bool, reason: &str, message: &str, since: Time| {
+        text::condition(generation, (type_, holds), reason, message, since)
     };
     let mut conditions = vec![condition(condition::READY, ready, reason, &words, since)];
     if let Some(postponed) = &schedule.postponed {

@@ -1,6 +1,6 @@
 //! Words and numbers for people: sizes, times, bounded sentences.
 
-use stheno_crds::Time as KubeTime;
+use stheno_crds::{Condition, Time as KubeTime};
 use stheno_events::Time;
 
 /// No text from outside grows a status beyond this many characters.
@@ -39,6 +39,24 @@ pub(super) fn time(time: Time) -> KubeTime {
     let seconds = time.timestamp();
     let edge = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
     KubeTime(Timestamp::from_second(seconds).unwrap_or(edge))
+}
+
+/// A condition of an object of this generation: its type and whether it holds, one word, one sentence, since when.
+pub(super) fn condition(
+    generation: i64,
+    (type_, holds): (&str, bool),
+    reason: &str,
+    message: &str,
+    since: Time,
+) -> Condition {
+    Condition {
+        last_transition_time: time(since),
+        message: sentence(message),
+        observed_generation: Some(generation),
+        reason: reason.to_owned(),
+        status: if holds { "True" } else { "False" }.to_owned(),
+        type_: type_.to_owned(),
+    }
 }
 
 /// A text of bounded length.

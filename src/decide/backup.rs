@@ -4,7 +4,7 @@ mod due;
 
 pub use due::{due, wake};
 
-use crate::{Context, names, policy};
+use crate::{Context, names, policy, schedule};
 use std::sync::Arc;
 use stheno_events::backup::{
     Call, Completed, EffectClaimed, Failed, NodeLost, Outcome, OutcomeDecided, Queued, Started, WaitReason,
@@ -76,6 +76,9 @@ fn waiting(
     let job = &operation.request.meta.uid;
     if operation.gone || operation.request.meta.deleting.is_some() {
         return vec![refused(job, "the job was deleted before it started")];
+    }
+    if let Some(message) = schedule::repeats(dc, &operation.request) {
+        return vec![refused(job, &message)];
     }
     let (reason, message) = if let Some(other) = place.taken {
         let message = if place.in_line < policy::NAMED_WAITS {

@@ -48,6 +48,11 @@ pub enum Command {
     },
     /// This process leads: publish everything that differs.
     PublishAll,
+    /// What is to be created and deleted for the schedules of a datacenter may have changed: what was asked for before
+    /// and is not wanted any more is not done.
+    Objects(DcKey),
+    /// Nothing may be created or deleted now; answered by nothing.
+    Withhold,
     /// Record outside NATS how far the log is; answer with [`Engine::witnessed`].
     Witness {
         /// The term.
@@ -179,6 +184,8 @@ pub struct Engine {
     /// How far it was ahead of the wall clock.
     before_wall: chrono::TimeDelta,
     effects: BTreeMap<EffectKey, Running>,
+    /// Datacenters whose objects may have to be created or deleted, while this process may do so.
+    objects: Option<BTreeSet<DcKey>>,
     commands: Vec<Command>,
 }
 
@@ -218,6 +225,7 @@ impl Engine {
             operator_in_flight: None,
             operator_behind: 0,
             effects: BTreeMap::new(),
+            objects: None,
             commands: Vec::new(),
         };
         let world = std::mem::take(&mut engine.world);
@@ -298,6 +306,11 @@ impl Engine {
                 if self.leads() && !written_now {
                     self.look_again(key);
                 }
+                if let Some(objects) = &mut self.objects
+                    && touched.iter().any(|touched| matches!(touched, Touched::Schedule(_)))
+                {
+                    objects.insert(key.clone());
+                }
                 if !touched.is_empty() {
                     self.commands.push(Command::Publish { dc: key.clone(), touched });
                 }
@@ -374,6 +387,7 @@ impl Engine {
             self.compose_all(clock, new_id);
         }
         self.step_down(clock, new_id);
+        self.reconcile_objects();
         std::mem::take(&mut self.commands)
     }
 

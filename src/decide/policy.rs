@@ -30,8 +30,10 @@ pub const LED_WITHIN_MS: u64 = 1_000;
 /// A claim is started within this time of its append, by a clock that counts suspended time, or abandoned.
 pub const START_WITHIN_MS: u64 = 5_000;
 
-/// What a claim allows leaves for the sidecar within this time of the claim's append, by the same clock, or not at all: a
-/// successor's [`QUIET`] time is not over then, however long the connection took or the process was suspended meanwhile.
+/// What a claim allows is handed to the connection within this time of the claim's append, by the same clock, or not at
+/// all: a successor's [`QUIET`] time is not over then, however long the question before it took or the process was
+/// suspended meanwhile. A connection that breaks in that moment may be made anew within some seconds: ours refuses a
+/// former term, and stock Medusa is asked before anything is concluded.
 pub const COMMAND_WITHIN_MS: u64 = 9_000;
 
 /// Starts that may be unanswered at one time in a datacenter; following is not bounded.

@@ -8,7 +8,7 @@ use reading::{Policy, Reading};
 use slots::{Fate, Slots};
 use std::sync::Arc;
 use stheno_events::backup::{Outcome, OutcomeDecided};
-use stheno_events::observed::ScheduledOperation;
+use stheno_events::observed::{BackupJob, ScheduledOperation};
 use stheno_events::schedule::{
     Accepted, Expired, MissReason, Missed, Postponed, Ran, RanLate, Rejected, Requested, SkipReason, Skipped,
 };
@@ -24,7 +24,7 @@ pub fn decide(dc: &Datacenter, context: Context<'_>) -> Vec<Event> {
     let there = dc.schedules.iter().filter(|(_, schedule)| schedule.request.meta.deleting.is_none());
     there
         .map(|(uid, schedule)| {
-            let mut events = slots_of(dc, context, uid, schedule);
+            let mut events = Turn { dc, context, uid, schedule }.decide();
             events.extend(expired(dc, uid, schedule));
             events
         })
@@ -52,32 +52,142 @@ pub fn wake(dc: &Datacenter, context: Context<'_>) -> Option<Time> {
     moments.chain(dc.scheduled.values().filter_map(|made| seen(made))).filter(|moment| *moment > context.now).min()
 }
 
-fn slots_of(dc: &Datacenter, context: Context<'_>, uid: &Uid, schedule: &Schedule) -> Vec<Event> {
-    let waits = match &schedule.plan {
-        Plan::Refused { .. } | Plan::Times { next: None } => true,
-        Plan::Times { next: Some(next) } => *next > context.now,
-        Plan::Unread => false,
-    };
-    if waits {
-        return Vec::new();
-    }
-    let reading = reading::read(&schedule.request);
-    let policy = reading.as_ref().map_or(Policy::Forbid, |reading| reading.policy);
-    if let Some(postponed) = &schedule.postponed {
-        let waits = postponed.until.is_none_or(|until| until > context.now);
-        // Nothing changed: the times need not be walked to see that.
-        if waits
-            && matches!(schedule.plan, Plan::Times { .. })
-            && blocked(dc, uid, schedule, policy, context.now).is_some()
-        {
+/// One schedule, whose turn it is.
+#[derive(Clone, Copy)]
+struct Turn<'a> {
+    dc: &'a Datacenter,
+    context: Context<'a>,
+    uid: &'a Uid,
+    schedule: &'a Schedule,
+}
+
+impl Turn<'_> {
+    fn decide(self) -> Vec<Event> {
+        let Turn { context, uid, schedule, .. } = self;
+        let waits = match &schedule.plan {
+            Plan::Refused { .. } | Plan::Times { next: None } => true,
+            Plan::Times { next: Some(next) } => *next > context.now,
+            Plan::Unread => false,
+        };
+        if waits {
             return Vec::new();
         }
+        let reading = reading::read(&schedule.request);
+        let policy = reading.as_ref().map_or(Policy::Forbid, |reading| reading.policy);
+        if let Some(postponed) = &schedule.postponed {
+            let waits = postponed.until.is_none_or(|until| until > context.now);
+            // Nothing changed: the times need not be walked to see that.
+            if waits && matches!(schedule.plan, Plan::Times { .. }) && self.blocked(policy).is_some() {
+                return Vec::new();
+            }
+        }
+        let slots = Slots::of(schedule, reading.as_ref().ok().map(|reading| &reading.times), context.now);
+        if slots.due() == 0 {
+            return vec![read(uid, schedule, reading, &slots)];
+        }
+        self.due(policy, &slots)
     }
-    let slots = Slots::of(schedule, reading.as_ref().ok().map(|reading| &reading.times), context.now);
-    if slots.due() == 0 {
-        return vec![read(uid, schedule, reading, &slots)];
+
+    /// How the first slots that are due end; nothing where the first one waits.
+    fn due(self, policy: Policy, slots: &Slots) -> Vec<Event> {
+        let Turn { context, uid, schedule, .. } = self;
+        let (request, now) = (&schedule.request, context.now);
+        let Some(slot) = slots.first() else { return Vec::new() };
+        if let Some(postponed) = schedule.postponed.as_ref().filter(|postponed| postponed.slot == slot) {
+            if postponed.until.is_some_and(|until| until <= now) {
+                let reason = if request.suspended { SkipReason::Suspended } else { SkipReason::OperationRunning };
+                return vec![skipped(uid, slots, 1, reason)];
+            }
+            if self.blocked(policy).is_some() {
+                return Vec::new();
+            }
+            return self.run(policy, slots);
+        }
+        let (fate, count) = slots.fate(request, now);
+        let missed = |reason| {
+            let (first, last) = (slot, slots.last_of(count));
+            let next = slots.behind(count);
+            vec![Missed { schedule: uid.clone(), first, last, count: count as u64, reason, next }.into()]
+        };
+        match fate {
+            Fate::Suspended => vec![skipped(uid, slots, count, SkipReason::Suspended)],
+            Fate::DeadlinePassed => missed(MissReason::DeadlinePassed),
+            Fate::Superseded => missed(MissReason::Superseded),
+            Fate::TooMany => missed(MissReason::TooMany),
+            Fate::NotInTime => missed(MissReason::NotInTime),
+            Fate::Candidate => match self.blocked(policy) {
+                None => self.run(policy, slots),
+                Some(message) => {
+                    let deadline = slots::deadline(request, slot).map(|at| at.max(now));
+                    let until = slots.future().into_iter().chain(deadline).min();
+                    vec![Postponed { schedule: uid.clone(), slot, until, message: message.into() }.into()]
+                }
+            },
+        }
     }
-    due(dc, context, uid, schedule, policy, &slots)
+
+    /// The first slot runs.
+    fn run(self, policy: Policy, slots: &Slots) -> Vec<Event> {
+        let Turn { dc, context, uid, schedule } = self;
+        let Some(slot) = slots.first() else { return Vec::new() };
+        let request = &schedule.request;
+        let object = Requested {
+            name: format!("{}-{}", request.meta.name, slot.timestamp()).into(),
+            operation: request.operation,
+            dc: request.dc.clone(),
+            backup_type: request.backup_type,
+        };
+        let mut events = Vec::new();
+        if policy == Policy::Replace {
+            events.extend(waiting_jobs(dc, uid).map(|job| {
+                let message =
+                    format!("did not start before the next time of its schedule: {} takes its place", object.name);
+                OutcomeDecided { job, outcome: Outcome::Refused, message: message.into() }.into()
+            }));
+        }
+        let (schedule, next) = (uid.clone(), slots.behind(1));
+        events.push(if context.now > slot + policy::ON_TIME {
+            RanLate { schedule, slot, object, next }.into()
+        } else {
+            Ran { schedule, slot, object, next }.into()
+        });
+        events
+    }
+
+    /// What a slot has to wait for, in the middle of a sentence. Jobs that people made by hand count for nobody.
+    fn blocked(self, policy: Policy) -> Option<String> {
+        let Turn { dc, context, uid, schedule } = self;
+        if policy == Policy::Allow {
+            return None;
+        }
+        let operation = schedule.request.operation;
+        let unseen = dc.scheduled.iter().find(|(_, made)| {
+            made.request.operation == operation
+                && match &made.object {
+                    Object::Wanted => true,
+                    Object::Ours { uid } | Object::Foreign { uid } => {
+                        !dc.operations.contains_key(uid) && context.now < made.since + policy::SEEN_WITHIN
+                    }
+                }
+        });
+        if let Some((name, _)) = unseen {
+            return Some(format!("waits for {} {name}, which is being created", operation.as_str()));
+        }
+        match operation {
+            ScheduledOperation::Backup => {
+                let mut open = dc.open.iter().filter_map(|(_, job)| dc.operation(job));
+                let other = open.find(|open| {
+                    let replaced = policy == Policy::Replace
+                        && open.request.schedule.as_ref() == Some(uid)
+                        && matches!(open.stage, Stage::Waiting { .. });
+                    open.request.schedule.is_some() && !replaced
+                })?;
+                Some(format!("waits for backup {} of the same datacenter", other.request.meta.name))
+            }
+            // What becomes of a purge is not followed.
+            ScheduledOperation::Purge => None,
+        }
+    }
 }
 
 /// What the times come to, once nothing of former ones is open.
@@ -89,89 +199,23 @@ fn read(uid: &Uid, schedule: &Schedule, reading: Result<Reading, String>, slots:
     }
 }
 
-/// How the first slots that are due end; nothing where the first one waits.
-fn due(
-    dc: &Datacenter,
-    context: Context<'_>,
-    uid: &Uid,
-    schedule: &Schedule,
-    policy: Policy,
-    slots: &Slots,
-) -> Vec<Event> {
-    let (request, now) = (&schedule.request, context.now);
-    let Some(slot) = slots.first() else { return Vec::new() };
-    if let Some(postponed) = schedule.postponed.as_ref().filter(|postponed| postponed.slot == slot) {
-        if postponed.until.is_some_and(|until| until <= now) {
-            let reason = if request.suspended { SkipReason::Suspended } else { SkipReason::OperationRunning };
-            return vec![skipped(uid, slots, 1, reason)];
-        }
-        if blocked(dc, uid, schedule, policy, now).is_some() {
-            return Vec::new();
-        }
-        return run(dc, context, uid, schedule, policy, slots);
-    }
-    let (fate, count) = slots.fate(request, now);
-    let missed = |reason| {
-        let (first, last) = (slot, slots.last_of(count));
-        let next = slots.behind(count);
-        vec![Missed { schedule: uid.clone(), first, last, count: count as u64, reason, next }.into()]
-    };
-    match fate {
-        Fate::Suspended => vec![skipped(uid, slots, count, SkipReason::Suspended)],
-        Fate::DeadlinePassed => missed(MissReason::DeadlinePassed),
-        Fate::Superseded => missed(MissReason::Superseded),
-        Fate::TooMany => missed(MissReason::TooMany),
-        Fate::NotInTime => missed(MissReason::NotInTime),
-        Fate::Candidate => match blocked(dc, uid, schedule, policy, now) {
-            None => run(dc, context, uid, schedule, policy, slots),
-            Some(message) => {
-                let deadline =
-                    request.starting_deadline.map(|seconds| slot + chrono::TimeDelta::seconds(seconds.into()));
-                let until = slots.future().into_iter().chain(deadline.map(|at| at.max(now))).min();
-                vec![Postponed { schedule: uid.clone(), slot, until, message: message.into() }.into()]
-            }
-        },
-    }
-}
-
 fn skipped(uid: &Uid, slots: &Slots, count: usize, reason: SkipReason) -> Event {
     let first = slots.first().unwrap_or_default();
     let (last, next) = (slots.last_of(count), slots.behind(count));
     Skipped { schedule: uid.clone(), first, last, count: count as u64, reason, next }.into()
 }
 
-/// The first slot runs.
-fn run(
-    dc: &Datacenter,
-    context: Context<'_>,
-    uid: &Uid,
-    schedule: &Schedule,
-    policy: Policy,
-    slots: &Slots,
-) -> Vec<Event> {
-    let Some(slot) = slots.first() else { return Vec::new() };
-    let request = &schedule.request;
-    let object = Requested {
-        name: format!("{}-{}", request.meta.name, slot.timestamp()).into(),
-        operation: request.operation,
-        dc: request.dc.clone(),
-        backup_type: request.backup_type,
-    };
-    let mut events = Vec::new();
-    if policy == Policy::Replace {
-        events.extend(waiting_jobs(dc, uid).map(|job| {
-            let message =
-                format!("did not start before the next time of its schedule: {} takes its place", object.name);
-            OutcomeDecided { job, outcome: Outcome::Refused, message: message.into() }.into()
-        }));
-    }
-    let (schedule, next) = (uid.clone(), slots.behind(1));
-    events.push(if context.now > slot + policy::ON_TIME {
-        RanLate { schedule, slot, object, next }.into()
-    } else {
-        Ran { schedule, slot, object, next }.into()
-    });
-    events
+/// Why a job must not run that a leader of a former term created once more, after the job of the slot had gone: a slot
+/// runs once.
+pub(crate) fn repeats(dc: &Datacenter, job: &BackupJob) -> Option<String> {
+    let schedule = dc.schedules.get(job.schedule.as_ref()?)?;
+    let name = &schedule.request.meta.name;
+    let slot: i64 = job.meta.name.strip_prefix(&**name)?.strip_prefix('-')?.parse().ok()?;
+    let ended = slot <= schedule.cursor.timestamp();
+    let known = dc.scheduled.get(&job.meta.name).is_some_and(|made| made.is(&job.meta.uid));
+    (ended && !known).then(|| {
+        format!("this time of schedule {name} has ended: for another backup create a job of a name of your own")
+    })
 }
 
 /// Jobs of a schedule that have not started.
@@ -181,40 +225,6 @@ fn waiting_jobs<'a>(dc: &'a Datacenter, schedule: &'a Uid) -> impl Iterator<Item
         operation.request.schedule.as_ref() == Some(schedule) && matches!(operation.stage, Stage::Waiting { .. })
     })
     .map(|operation| operation.request.meta.uid.clone())
-}
-
-/// What a slot has to wait for, in the middle of a sentence. Jobs that people made by hand count for nobody.
-fn blocked(dc: &Datacenter, uid: &Uid, schedule: &Schedule, policy: Policy, now: Time) -> Option<String> {
-    if policy == Policy::Allow {
-        return None;
-    }
-    let operation = schedule.request.operation;
-    let unseen = dc.scheduled.iter().find(|(_, made)| {
-        made.request.operation == operation
-            && match &made.object {
-                Object::Wanted => true,
-                Object::Ours { uid } | Object::Foreign { uid } => {
-                    !dc.operations.contains_key(uid) && now < made.since + policy::SEEN_WITHIN
-                }
-            }
-    });
-    if let Some((name, _)) = unseen {
-        return Some(format!("waits for {} {name}, which is being created", operation.as_str()));
-    }
-    match operation {
-        ScheduledOperation::Backup => {
-            let mut open = dc.open.iter().filter_map(|(_, job)| dc.operation(job));
-            let other = open.find(|open| {
-                let replaced = policy == Policy::Replace
-                    && open.request.schedule.as_ref() == Some(uid)
-                    && matches!(open.stage, Stage::Waiting { .. });
-                open.request.schedule.is_some() && !replaced
-            })?;
-            Some(format!("waits for backup {} of the same datacenter", other.request.meta.name))
-        }
-        // What becomes of a purge is not followed.
-        ScheduledOperation::Purge => None,
-    }
 }
 
 /// Jobs that have ended and are more than the schedule keeps, the oldest first.

@@ -52,16 +52,16 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
     };
     // What stock Medusa started, or another program, cannot be joined: it is asked about by name.
     let ours = !errand.effect.foreign && errand.effect.sidecar != Some(SidecarKind::Medusa);
-    let joins = errand.resumes() && ours && kind == SidecarKind::Stheno;
-    if (joins || !errand.resumes()) && (sidecar.boot_ms)() > errand.effect.command_by_ms {
+    let sends = !errand.resumes() || (ours && kind == SidecarKind::Stheno);
+    if sends && (sidecar.boot_ms)() > errand.effect.command_by_ms {
         // A slow connection, or this process was suspended meanwhile: another one may lead.
         let error = "reaching the sidecar took so long that another operator may lead by now: nothing was sent";
         return errand.unanswered(errand.resumes(), None, error).await;
     }
-    match kind {
-        SidecarKind::Stheno if joins || !errand.resumes() => ours::start_and_watch(errand, &sidecar).await,
-        SidecarKind::Medusa if !errand.resumes() => stock::start_and_poll(errand, &sidecar).await,
-        SidecarKind::Stheno | SidecarKind::Medusa => stock::poll(errand, &sidecar, kind).await,
+    match (kind, sends) {
+        (SidecarKind::Stheno, true) => ours::start_and_watch(errand, &sidecar).await,
+        (SidecarKind::Medusa, true) => stock::start_and_poll(errand, &sidecar).await,
+        (SidecarKind::Stheno | SidecarKind::Medusa, false) => stock::poll(errand, &sidecar, kind).await,
     }
 }
 

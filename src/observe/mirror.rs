@@ -58,7 +58,7 @@ impl Copy {
     }
 }
 
-/// The jobs and backups on the API server, by UID. Clones share one content.
+/// The jobs, backups and schedules on the API server, by UID. Clones share one content.
 #[derive(Debug, Clone, Default)]
 pub struct Mirror {
     inner: Arc<Inner>,

@@ -27,6 +27,15 @@ pub(super) enum Desired {
 }
 
 impl Desired {
+    /// The datacenter for whose schedules this is created or deleted.
+    pub(super) const fn made_in(&self) -> Option<&DcKey> {
+        match self {
+            Self::Scheduled(wanted) => Some(&wanted.dc),
+            Self::Expired(job) => Some(&job.dc),
+            Self::Job(_) | Self::Backup(_) | Self::Schedule(_) => None,
+        }
+    }
+
     /// What it is, for people.
     pub(super) fn title(&self) -> String {
         match self {

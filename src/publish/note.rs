@@ -1,6 +1,7 @@
 //! Announcements as Kubernetes Events, under names that make a repeat a no-op.
 
 use super::MANAGER;
+use super::write::{Trouble, answer};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -48,7 +49,7 @@ impl Note {
             event_time: Timestamp::from_microsecond(said.at.timestamp_micros()).ok().map(MicroTime),
             reporting_controller: Some(format!("{}/{MANAGER}", stheno_crds::GROUP)),
             reporting_instance: Some(cut(by, 128).to_owned()),
-            action: Some("Backup".to_owned()),
+            action: Some(action(said.kind).to_owned()),
             reason: Some(said.reason.to_owned()),
             regarding: Some(reference),
             note: Some(cut(&said.note, NOTE).to_owned()),
@@ -59,11 +60,21 @@ impl Note {
     }
 
     /// Writes it; one that is there already is this one.
-    pub(super) async fn write(&self, client: Client) -> Result<(), kube::Error> {
+    pub(super) async fn write(&self, client: Client) -> Result<(), Trouble> {
         let api: Api<Event> = Api::namespaced(client, &self.namespace);
-        match api.create(&PostParams::default(), &self.event).await {
-            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        match answer("Event", api.create(&PostParams::default(), &self.event)).await {
+            Err(Trouble::Conflict) => Ok(()),
             answer => answer.map(drop),
+        }
+    }
+}
+
+/// What was being done, as the API demands to be told.
+const fn action(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::MedusaBackupSchedule => "Schedule",
+        ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup | ObjectKind::CassandraDatacenter | ObjectKind::Pod => {
+            "Backup"
         }
     }
 }

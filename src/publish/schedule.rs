@@ -1,19 +1,15 @@
 //! What should stand there of schedules: their statuses, the objects of their slots, and no jobs beyond what they keep.
 
-use super::MANAGER;
 use super::desired::{Desired, Owner};
-use super::write::{Published, Trouble, Writer, answer, trouble};
+use super::write::{Published, Trouble, Writer, answer, create};
 use crate::observe::StatusDigest;
-use kube::api::{Api, DeleteParams, PostParams, Preconditions};
-use kube::{Resource, ResourceExt};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use std::fmt::Debug;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, Preconditions};
 use std::sync::Arc;
 use stheno_crds::{MedusaBackupJob, MedusaBackupScheduleStatus, MedusaTask};
 use stheno_events::observed::ObjectKind;
 use stheno_events::schedule::ObjectCreated;
-use stheno_events::{DcKey, Uid};
+use stheno_events::{DcKey, Event, Uid};
 use stheno_projections::World;
 use stheno_projections::datacenter::Object;
 use stheno_projections::status::{SCHEDULE_LABEL, ScheduledObject, schedule_status, scheduled_object};
@@ -75,11 +71,10 @@ pub(super) fn status(world: &World, key: &DcKey, uid: &Uid) -> Option<Desired> {
     }))
 }
 
-/// What the slots of one schedule, or of all, ask for and is not there yet, and what is to go.
-pub(super) fn objects(world: &World, key: &DcKey, schedule: Option<&Uid>) -> Vec<Desired> {
-    let Some(dc) = world.datacenter(key) else { return Vec::new() };
-    let made = dc.scheduled.iter().filter(|(_, made)| schedule.is_none_or(|schedule| made.schedule == *schedule));
-    made.filter_map(|(name, made)| match &made.object {
+/// What the slots of a datacenter's schedules ask for and is not there yet, and what is to go.
+pub(super) fn objects(world: &World, key: &DcKey) -> Vec<Desired> {
+    let Some(dc) = world.datacenter(key).filter(|dc| dc.frozen.is_none()) else { return Vec::new() };
+    let wanted = dc.scheduled.iter().filter_map(|(name, made)| match &made.object {
         Object::Wanted => Some(Desired::Scheduled(Scheduled {
             dc: key.clone(),
             name: name.clone(),
@@ -90,33 +85,30 @@ pub(super) fn objects(world: &World, key: &DcKey, schedule: Option<&Uid>) -> Vec
             Some(Desired::Expired(Expired { dc: key.clone(), name: name.clone(), uid: uid.clone() }))
         }
         Object::Ours { .. } | Object::Foreign { .. } => None,
-    })
-    .collect()
+    });
+    wanted.collect()
 }
 
 impl Writer {
-    /// Creates what a slot asks for, or finds what has its name.
-    pub(super) async fn scheduled(&self, wanted: &Scheduled) -> Result<(), Trouble> {
-        let namespace = &wanted.dc.namespace;
+    /// Creates what a slot asks for, or finds what has its name. Returns the fact.
+    pub(super) async fn scheduled(&self, wanted: &Scheduled) -> Result<Event, Trouble> {
+        let (namespace, label) = (&wanted.dc.namespace, (SCHEDULE_LABEL, wanted.schedule.as_str()));
         let (uid, foreign) = match &wanted.object {
             ScheduledObject::Job(job) => {
                 let api: Api<MedusaBackupJob> = Api::namespaced(self.client.clone(), namespace);
-                let (found, foreign) = create(&api, wanted, job).await?;
+                let (found, foreign) = create(&api, wanted.kind(), job, label).await?;
                 self.keep(ObjectKind::MedusaBackupJob, &found);
                 (found.uid(), foreign)
             }
             ScheduledObject::Task(task) => {
                 let api: Api<MedusaTask> = Api::namespaced(self.client.clone(), namespace);
-                let (found, foreign) = create(&api, wanted, task).await?;
+                let (found, foreign) = create(&api, wanted.kind(), task, label).await?;
                 (found.uid(), foreign)
             }
         };
         let Some(uid) = uid else { return Err(Trouble::Refused("the answer to a create has no UID".to_owned())) };
         let (schedule, name) = (wanted.schedule.clone(), wanted.name.clone());
-        let fact = ObjectCreated { schedule, name, uid: uid.into(), foreign };
-        // Nobody receives when the process ends: the successor finds the object by its label.
-        let _ = self.facts.send((wanted.dc.clone(), fact.into()));
-        Ok(())
+        Ok(ObjectCreated { schedule, name, uid: uid.into(), foreign }.into())
     }
 
     /// Deletes a job that a schedule does not keep: this one, and no other of its name.
@@ -124,35 +116,12 @@ impl Writer {
         let api: Api<MedusaBackupJob> = Api::namespaced(self.client.clone(), &job.dc.namespace);
         let preconditions = Preconditions { uid: Some(job.uid.to_string()), resource_version: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-        match api.delete(&job.name, &params).await {
+        match answer(ObjectKind::MedusaBackupJob.as_str(), api.delete(&job.name, &params)).await {
             Ok(_) => Ok(()),
-            Err(error) => match trouble(ObjectKind::MedusaBackupJob.as_str(), error) {
-                // Another one has its name: this one is gone.
-                Trouble::Conflict => Err(Trouble::Gone),
-                trouble @ (Trouble::Gone | Trouble::Refused(_) | Trouble::Failed(_) | Trouble::Away(_)) => Err(trouble),
-            },
+            // Another one has its name: this one is gone.
+            Err(Trouble::Conflict) => Err(Trouble::Gone),
+            Err(trouble) => Err(trouble),
         }
-    }
-}
-
-/// Creates an object, or finds the one of its name; says whether that is another's.
-async fn create<K>(api: &Api<K>, wanted: &Scheduled, object: &K) -> Result<(K, bool), Trouble>
-where
-    K: Resource + Clone + Debug + Serialize + DeserializeOwned,
-{
-    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    match answer(wanted.kind(), api.create(&params, object)).await {
-        Ok(created) => Ok((created, false)),
-        Err(Trouble::Conflict) => {
-            let found = answer(wanted.kind(), api.get(&wanted.name)).await.map_err(|trouble| match trouble {
-                // Deleted in between: it is created at the next try.
-                Trouble::Gone => Trouble::Conflict,
-                trouble @ (Trouble::Conflict | Trouble::Refused(_) | Trouble::Failed(_) | Trouble::Away(_)) => trouble,
-            })?;
-            let foreign = found.labels().get(SCHEDULE_LABEL).map(String::as_str) != Some(wanted.schedule.as_str());
-            Ok((found, foreign))
-        }
-        Err(trouble) => Err(trouble),
     }
 }
 

@@ -4,13 +4,13 @@ use super::Order;
 use super::desired::{Desired, Job};
 use super::note::Note;
 use super::reach::{Reach, backoff};
-use super::write::{Trouble, Writer, trouble};
+use super::write::{Made, Trouble, Writer};
 use crate::observe::{Mirror, StatusDigest};
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
 use kube::Client;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use stheno_events::{DcKey, Event, Uid};
@@ -28,8 +28,6 @@ const NODES_EVERY: Duration = Duration::from_secs(1);
 const REREAD: Duration = Duration::from_secs(10);
 /// Kubernetes Events that wait; beyond that the oldest are dropped: they are news, not records.
 const NOTES: usize = 1_000;
-/// Created objects that are remembered: the log says so of each within moments.
-const CREATED: usize = 1_000;
 /// Tries of one Kubernetes Event.
 const NOTE_TRIES: u32 = 5;
 
@@ -82,7 +80,7 @@ struct Shown {
 
 /// A write that has ended.
 enum Landed {
-    Object { key: Key, desired: Arc<Desired>, version: Option<Arc<str>>, result: Result<Option<Uid>, Trouble> },
+    Object { key: Key, desired: Arc<Desired>, version: Option<Arc<str>>, result: Result<Option<Made>, Trouble> },
     Note { note: Box<Note>, result: Result<(), Trouble> },
 }
 
@@ -92,8 +90,9 @@ pub(super) struct Worker {
     slots: BTreeMap<Key, Slot>,
     /// MedusaBackups that were created, by their jobs, until the log says so: what is wanted meanwhile does not know.
     made: BTreeMap<Uid, Uid>,
-    /// What slots of schedules asked for and was created, the newest last: it is not created again before the log says so.
-    created: VecDeque<Key>,
+    /// What slots of schedules asked for and was created, with the fact: it is not created again before the log says so,
+    /// but told again, for the fact is lost where this process did not lead when it came.
+    created: BTreeMap<Key, Event>,
     notes: VecDeque<Note>,
     flights: FuturesUnordered<BoxFuture<'static, Landed>>,
     reach: Reach<Key>,
@@ -105,7 +104,7 @@ impl Worker {
             writer: Writer { client, mirror, facts },
             slots: BTreeMap::new(),
             made: BTreeMap::new(),
-            created: VecDeque::new(),
+            created: BTreeMap::new(),
             notes: VecDeque::new(),
             flights: FuturesUnordered::new(),
             reach: Reach::new(),
@@ -141,20 +140,14 @@ impl Worker {
 
     fn order(&mut self, order: Order) {
         match order {
-            Order::Write(mut desired) => {
-                identify(&mut desired, &mut self.made);
-                let key = Key::of(&desired);
-                if self.created.contains(&key) || stands(&self.writer.mirror, &desired) {
-                    // The newest state stands there already: nothing older may follow it.
-                    if let Some(slot) = self.slots.get_mut(&key) {
-                        slot.desired = None;
-                        self.tidy(&key, &desired);
-                    }
-                    return;
-                }
-                let slot = self.slots.entry(key).or_insert_with(Slot::new);
-                slot.desired = Some(Arc::from(desired));
+            Order::Write(desired) => self.want(*desired),
+            Order::Objects(dc, wanted) => {
+                let keys: BTreeSet<Key> = wanted.iter().map(Key::of).collect();
+                self.withdraw(|key, desired| desired.made_in() == Some(&dc) && !keys.contains(key));
+                self.created.retain(|key, _| key.dc() != Some(&dc) || keys.contains(key));
+                wanted.into_iter().for_each(|desired| self.want(desired));
             }
+            Order::Withhold => self.withdraw(|_, desired| desired.made_in().is_some()),
             Order::Announce(notes) => {
                 self.notes.extend(notes);
                 let excess = self.notes.len().saturating_sub(NOTES);
@@ -166,13 +159,35 @@ impl Worker {
             Order::Suspend => {
                 self.notes.clear();
                 self.made.clear();
-                self.created.clear();
-                self.slots.retain(|_, slot| {
-                    slot.desired = None;
-                    slot.flying
-                });
+                self.withdraw(|_, _| true);
             }
         }
+    }
+
+    fn want(&mut self, mut desired: Desired) {
+        identify(&mut desired, &mut self.made);
+        let key = Key::of(&desired);
+        if let (Some(fact), Some(dc)) = (self.created.get(&key), desired.made_in()) {
+            let _ = self.writer.facts.send((dc.clone(), fact.clone()));
+            return;
+        }
+        if stands(&self.writer.mirror, &desired) {
+            // The newest state stands there already: nothing older may follow it.
+            if let Some(slot) = self.slots.get_mut(&key) {
+                slot.desired = None;
+                self.tidy(&key, &desired);
+            }
+            return;
+        }
+        self.slots.entry(key).or_insert_with(Slot::new).desired = Some(Arc::new(desired));
+    }
+
+    /// Forgets what is not to be written any more; what is under way ends.
+    fn withdraw(&mut self, which: impl Fn(&Key, &Desired) -> bool) {
+        self.slots.retain(|key, slot| {
+            let withdrawn = slot.desired.take_if(|desired| which(key, desired)).is_some();
+            !withdrawn || slot.flying
+        });
     }
 
     /// Starts what may be written now. Returns when the next one may.
@@ -199,7 +214,7 @@ impl Worker {
             let mut due = slot.not_before;
             if let Some(conflict) = &slot.conflict {
                 // A newer sight explains a conflict; without one the object is read when the wait is over.
-                if version.as_ref() == Some(conflict) {
+                if version.as_deref().unwrap_or_default() == &**conflict {
                     refresh = true;
                 } else {
                     due = None;
@@ -243,7 +258,7 @@ impl Worker {
             let client = self.writer.client.clone();
             self.flights.push(
                 async move {
-                    let result = note.write(client).await.map_err(|error| trouble("Event", error));
+                    let result = note.write(client).await;
                     Landed::Note { note: Box::new(note), result }
                 }
                 .boxed(),
@@ -275,7 +290,7 @@ impl Worker {
         key: Key,
         desired: &Arc<Desired>,
         version: Option<Arc<str>>,
-        result: Result<Option<Uid>, Trouble>,
+        result: Result<Option<Made>, Trouble>,
         now: Instant,
     ) {
         self.reach.heard(Some(key.clone()), result.as_ref().err(), now);
@@ -285,14 +300,13 @@ impl Worker {
         slot.conflict = None;
         match result {
             Ok(made) => {
-                if let (Some(uid), Desired::Backup(backup)) = (made, &**desired) {
-                    self.made.insert(backup.job.clone(), uid);
+                if let (Some(Made::Backup(uid)), Desired::Backup(backup)) = (&made, &**desired) {
+                    self.made.insert(backup.job.clone(), uid.clone());
                 }
-                if let Desired::Scheduled(_) = &**desired {
-                    self.created.push_back(key.clone());
-                    if self.created.len() > CREATED {
-                        self.created.pop_front();
-                    }
+                if let (Some(Made::Scheduled(fact)), Desired::Scheduled(wanted)) = (made, &**desired) {
+                    // Nobody receives when the process ends: the successor finds the object by its label.
+                    let _ = self.writer.facts.send((wanted.dc.clone(), (*fact).clone()));
+                    self.created.insert(key.clone(), *fact);
                     slot.desired = None;
                 }
                 slot.failures = 0;
@@ -336,6 +350,16 @@ impl Worker {
         let idle = self.slots.get(key).is_some_and(|slot| slot.desired.is_none() && !slot.flying);
         if idle && (over || self.slots.get(key).is_some_and(|slot| slot.shown.is_none())) {
             self.slots.remove(key);
+        }
+    }
+}
+
+impl Key {
+    /// The datacenter for whose schedule it was created.
+    const fn dc(&self) -> Option<&DcKey> {
+        match self {
+            Self::Scheduled(dc, _) => Some(dc),
+            Self::Job(_) | Self::Backup(..) | Self::Schedule(_) | Self::Expired(_) => None,
         }
     }
 }
@@ -389,7 +413,7 @@ fn stands(mirror: &Mirror, desired: &Desired) -> bool {
         Desired::Schedule(schedule) => mirror
             .get(&schedule.uid)
             .is_none_or(|copy| copy.status == schedule.digest && (schedule.owner.is_none() || copy.owned)),
-        Desired::Scheduled(_) => false,
-        Desired::Expired(job) => mirror.get(&job.uid).is_none(),
+        // Where the mirror does not know a job yet, the API server says that it is gone.
+        Desired::Scheduled(_) | Desired::Expired(_) => false,
     }
 }

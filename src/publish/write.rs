@@ -38,6 +38,15 @@ pub(super) enum Trouble {
     Away(String),
 }
 
+/// What was created.
+#[derive(Debug)]
+pub(super) enum Made {
+    /// A MedusaBackup of this UID; the fact was handed in.
+    Backup(Uid),
+    /// What a slot asked for: the fact, to be handed in.
+    Scheduled(Box<Event>),
+}
+
 /// Who writes.
 #[derive(Clone)]
 pub(super) struct Writer {
@@ -48,13 +57,13 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Makes an object what it should be. With `refresh` it is read first: a conflict was not explained by a sight.
-    /// Returns the UID of a MedusaBackup that the log does not know yet.
-    pub(super) async fn write(&self, desired: &Desired, refresh: bool) -> Result<Option<Uid>, Trouble> {
+    /// Returns what was created and the log does not know yet.
+    pub(super) async fn write(&self, desired: &Desired, refresh: bool) -> Result<Option<Made>, Trouble> {
         match desired {
             Desired::Job(job) => self.job(job, refresh).await.map(|()| None),
-            Desired::Backup(backup) => self.backup(backup, refresh).await,
+            Desired::Backup(backup) => Ok(self.backup(backup, refresh).await?.map(Made::Backup)),
             Desired::Schedule(schedule) => self.schedule(schedule, refresh).await.map(|()| None),
-            Desired::Scheduled(wanted) => self.scheduled(wanted).await.map(|()| None),
+            Desired::Scheduled(wanted) => self.scheduled(wanted).await.map(|fact| Some(Made::Scheduled(Box::new(fact)))),
             Desired::Expired(job) => self.expire(job).await.map(|()| None),
         }
     }
@@ -125,22 +134,8 @@ impl Writer {
         let mut object = backup.object.clone();
         // The API server drops the status of a create; it follows by itself.
         object.status = None;
-        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        let (found, foreign) = match answer(kind.as_str(), api.create(&params, &object)).await {
-            Ok(created) => (created, false),
-            Err(Trouble::Conflict) => {
-                let found = answer(kind.as_str(), api.get(&backup.name)).await.map_err(|trouble| match trouble {
-                    // Deleted in between: it is created at the next try.
-                    Trouble::Gone => Trouble::Conflict,
-                    trouble @ (Trouble::Conflict | Trouble::Refused(_) | Trouble::Failed(_) | Trouble::Away(_)) => {
-                        trouble
-                    }
-                })?;
-                let foreign = found.labels().get(OPERATION_LABEL).map(String::as_str) != Some(backup.job.as_str());
-                (found, foreign)
-            }
-            Err(trouble) => return Err(trouble),
-        };
+        let label = (OPERATION_LABEL, backup.job.as_str());
+        let (found, foreign) = create(api, kind.as_str(), &object, label).await?;
         let uid = self.keep(kind, &found);
         let Some(uid) = uid else { return Err(Trouble::Refused("the answer to a create has no UID".to_owned())) };
         let fact = ObjectCreated { job: backup.job.clone(), uid: uid.clone(), foreign };
@@ -303,6 +298,32 @@ impl Published for MedusaBackup {
 
     fn status_digest(&self) -> Option<StatusDigest> {
         StatusDigest::of(&self.status.clone().unwrap_or_default())
+    }
+}
+
+/// Creates an object, or finds the one of its name; says whether that is another's: ours has the label.
+pub(super) async fn create<K>(
+    api: &Api<K>,
+    kind: &str,
+    object: &K,
+    (label, value): (&str, &str),
+) -> Result<(K, bool), Trouble>
+where
+    K: Resource + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    match answer(kind, api.create(&params, object)).await {
+        Ok(created) => Ok((created, false)),
+        Err(Trouble::Conflict) => match answer(kind, api.get(&object.name_any())).await {
+            Ok(found) => {
+                let foreign = found.labels().get(label).map(String::as_str) != Some(value);
+                Ok((found, foreign))
+            }
+            // Deleted in between: it is created at the next try.
+            Err(Trouble::Gone) => Err(Trouble::Conflict),
+            Err(trouble) => Err(trouble),
+        },
+        Err(trouble) => Err(trouble),
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Operator {
     pub publisher: Publisher,
     /// Effects that wait for their answers; answered at once unless held.
     pub held: Option<Vec<Effect>>,
+    /// What publishing finds out is lost.
+    pub deaf: bool,
     seen: mpsc::Receiver<Sight>,
     facts: mpsc::UnboundedReceiver<(DcKey, Event)>,
     sequence: u64,
@@ -62,6 +64,7 @@ impl Operator {
             log: Vec::new(),
             publisher,
             held: None,
+            deaf: false,
             seen,
             facts,
             sequence,
@@ -104,7 +107,7 @@ impl Operator {
                 self.sights.push(sight.clone());
                 sight.apply(&mut self.engine);
             }
-            Some((key, fact)) = self.facts.recv() => self.engine.published(&key, fact),
+            Some((key, fact)) = self.facts.recv() => if !self.deaf { self.engine.published(&key, fact) },
             () = tokio::time::sleep(longest) => {}
         }
     }
@@ -142,6 +145,8 @@ impl Operator {
             }
             Command::Publish { dc, touched } => self.publisher.publish(self.engine.world(), &dc, &touched),
             Command::PublishAll => self.publisher.publish_all(self.engine.world()),
+            Command::Objects(dc) => self.publisher.objects(self.engine.world(), &dc),
+            Command::Withhold => self.publisher.withhold(),
             Command::Witness { epoch, .. } => self.engine.witnessed(epoch),
             Command::Start(effect) => match &mut self.held {
                 Some(held) => held.push(effect),

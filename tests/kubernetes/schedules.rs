@@ -2,11 +2,15 @@
 
 use super::fixture::{Ground, until};
 use super::operator::Operator;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use stheno_crds::{MedusaBackupSchedule, MedusaBackupScheduleStatus, MedusaTask};
+use stheno_events::Uid;
+use stheno_events::observed::ObjectKind;
 use stheno_projections::World;
 use stheno_projections::schedule::{Plan, Schedule};
 
@@ -137,6 +141,88 @@ async fn a_purge_is_a_task_and_a_name_that_is_taken_stays_as_it_is() {
     .await;
     let there = ground.jobs().get(&name).await.unwrap();
     assert_eq!((there.uid(), there.labels().get("stheno.io/schedule")), (by_hand.uid(), None));
+}
+
+/// What could not be created is not created later, when nobody wants it any more.
+#[tokio::test]
+async fn what_nobody_wants_any_more_is_not_created() {
+    let ground = Ground::new("schedules-unwanted").await;
+    ground.datacenter("dc1", 1).await;
+    let hooks: Api<ValidatingWebhookConfiguration> = Api::all(ground.admin.clone());
+    // Nobody answers there: no job is created in this namespace.
+    let hook = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": { "name": "unwanted" },
+        "webhooks": [{
+            "name": "nobody.stheno.io",
+            "admissionReviewVersions": ["v1"],
+            "sideEffects": "None",
+            "failurePolicy": "Fail",
+            "clientConfig": { "url": "https://127.0.0.1:1/" },
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": ground.namespace } },
+            "rules": [{
+                "apiGroups": ["medusa.k8ssandra.io"], "apiVersions": ["*"],
+                "operations": ["CREATE"], "resources": ["medusabackupjobs"],
+            }],
+        }],
+    });
+    hooks.create(&PostParams::default(), &serde_json::from_value(hook).unwrap()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut operator = Operator::start(&ground).await;
+    let spec = json!({ "cronSchedule": "@every 2s", "backupSpec": { "cassandraDatacenter": "dc1" } });
+    ground.create(schedule("often", spec)).await;
+    operator.until("a slot runs", |world| known(world, "often").is_some_and(|it| it.counts.ran > 0)).await;
+    let tries = |operator: &Operator| {
+        operator.requests.writes().iter().filter(|it| it.starts_with("POST") && it.contains("backupjobs")).count()
+    };
+    operator.settle(Duration::from_secs(1)).await;
+    assert!(tries(&operator) > 0, "{:?}", operator.requests.writes());
+
+    // Nor while nothing may be decided, whoever wants it.
+    operator.engine.unobservable(ObjectKind::Pod, "pods cannot be listed".into());
+    operator.until("the log says so", |world| !world.operator.unobservable.is_empty()).await;
+    operator.settle(Duration::from_millis(200)).await;
+    let before = tries(&operator);
+    operator.settle(Duration::from_secs(5)).await;
+    assert_eq!(tries(&operator), before);
+    operator.engine.listed(ObjectKind::Pod, None, &BTreeSet::<Uid>::new());
+    operator.until("and that it can be", |world| world.operator.unobservable.is_empty()).await;
+    operator.settle(Duration::from_secs(1)).await;
+    assert!(tries(&operator) > before);
+
+    api(&ground).delete("often", &Default::default()).await.unwrap();
+    operator.until("it is gone", |world| known(world, "often").is_none()).await;
+    operator.settle(Duration::from_millis(200)).await;
+    hooks.delete("unwanted", &Default::default()).await.unwrap();
+    operator.settle(Duration::from_secs(5)).await;
+    assert_eq!(ground.jobs().list(&Default::default()).await.unwrap().items.len(), 0);
+}
+
+/// A task was created, and the process did not lead when it heard so: it says so when it leads again.
+#[tokio::test]
+async fn what_was_created_without_a_word_is_told_of_later() {
+    let ground = Ground::new("schedules-deaf").await;
+    ground.datacenter("dc1", 1).await;
+    let mut operator = Operator::start(&ground).await;
+    operator.deaf = true;
+    let dc = json!({ "cassandraDatacenter": "dc1" });
+    let spec = json!({ "cronSchedule": "@every 2s", "operationType": "purge", "backupSpec": dc });
+    ground.create(schedule("clean", spec)).await;
+    let tasks: Api<MedusaTask> = Api::namespaced(ground.admin.clone(), &ground.namespace);
+    until("it is created", async || {
+        operator.settle(Duration::from_millis(100)).await;
+        tasks.list(&Default::default()).await.unwrap().items.first().cloned()
+    })
+    .await;
+    operator.publisher.suspend();
+    operator.deaf = false;
+    let key = operator.engine.world().datacenters.keys().next().unwrap().clone();
+    operator.publisher.objects(operator.engine.world(), &key);
+    operator.until("the log knows", |world| world.datacenters.values().all(|dc| dc.scheduled.is_empty())).await;
+    let posts = operator.requests.writes().iter().filter(|it| it.starts_with("POST") && it.contains("tasks")).count();
+    let ran = known(operator.engine.world(), "clean").unwrap().counts.ran;
+    assert!(posts as u64 <= ran, "{posts} created for {ran} slots");
 }
 
 #[tokio::test]

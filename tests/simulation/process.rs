@@ -57,6 +57,8 @@ pub(crate) struct Process {
     pub(crate) jobs: BTreeMap<Uid, (Arc<str>, JobStatus)>,
     /// Names of jobs seen.
     pub(crate) job_names: BTreeSet<Arc<str>>,
+    /// Whether it may create what schedules ask for.
+    pub(crate) creates: bool,
     /// Names of MedusaBackup objects seen.
     pub(crate) backups: BTreeSet<Arc<str>>,
     /// Objects with a write on its way.
@@ -92,6 +94,7 @@ impl Process {
             channels: BTreeMap::new(),
             jobs: BTreeMap::new(),
             job_names: BTreeSet::new(),
+            creates: false,
             backups: BTreeSet::new(),
             writing: BTreeSet::new(),
             stopped: BTreeSet::new(),

@@ -71,6 +71,22 @@ impl Engine {
         }
     }
 
+    /// Objects are created and deleted while effects may be started, and not before: what is wanted is in the log already.
+    pub(super) fn reconcile_objects(&mut self) {
+        let ending = matches!(self.role, super::Role::Leading { ending: true, .. });
+        if self.effecting().is_none() || ending {
+            if self.objects.take().is_some() {
+                self.commands.push(Command::Withhold);
+            }
+            return;
+        }
+        let changed = match self.objects.replace(BTreeSet::new()) {
+            Some(changed) => changed,
+            None => self.world.datacenters.keys().cloned().collect(),
+        };
+        self.commands.extend(changed.into_iter().map(Command::Objects));
+    }
+
     pub(super) fn reconcile_effects(&mut self, clock: Clock) {
         let Some(epoch) = self.acting() else { return };
         let effecting = self.effecting().is_some();

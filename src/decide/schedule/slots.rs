@@ -40,6 +40,11 @@ pub(super) enum Fate {
     Candidate,
 }
 
+/// Until when a slot may start. The second in which it comes always counts: nobody could start it any earlier.
+pub(super) fn deadline(request: &observed::Schedule, slot: Time) -> Option<Time> {
+    request.starting_deadline.map(|seconds| slot + TimeDelta::seconds(seconds.max(1).into()))
+}
+
 impl Slots {
     /// The open slots of a schedule, with those of times from before its edits; none of the present ones where these
     /// cannot be read.
@@ -110,8 +115,7 @@ impl Slots {
         if slot.suspended || request.suspended {
             return Fate::Suspended;
         }
-        let deadline = request.starting_deadline.map(|seconds| slot.at + TimeDelta::seconds(seconds.into()));
-        if deadline.is_some_and(|deadline| now > deadline) {
+        if deadline(request, slot.at).is_some_and(|deadline| now > deadline) {
             return Fate::DeadlinePassed;
         }
         // Where not all that are due were looked at, each of these has later ones.

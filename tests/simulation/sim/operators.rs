@@ -158,6 +158,8 @@ impl Sim {
                 }
                 self.processes[index].has_lease = false;
             }
+            Command::Objects(_) => self.processes[index].creates = true,
+            Command::Withhold => self.processes[index].creates = false,
             Command::Publish { .. } | Command::PublishAll => {}
         }
     }

@@ -36,7 +36,8 @@ impl Sim {
             let delay = 1 + self.below(5);
             self.after(delay, Happening::StatusArrives(index, life, uid.clone(), version, desired));
         }
-        for (name, made) in dc.scheduled.iter().filter(|(_, made)| made.object == Object::Wanted) {
+        let creates = self.processes[index].creates;
+        for (name, made) in dc.scheduled.iter().filter(|(_, made)| creates && made.object == Object::Wanted) {
             let process = &self.processes[index];
             let writing = stheno_events::Uid::from(name.clone());
             if process.job_names.contains(name) || process.writing.contains(&writing) {

@@ -123,8 +123,8 @@ impl Clockwork {
         }
     }
 
-    /// A job of the schedule is seen.
-    pub(crate) fn seen(&mut self, name: &str) {
+    /// A job of the schedule.
+    pub(crate) fn job(&self, name: &str) -> BackupJob {
         let meta = Meta {
             uid: format!("uid-of-{name}").into(),
             name: name.into(),
@@ -133,15 +133,19 @@ impl Clockwork {
             created: self.now,
             deleting: None,
         };
-        let schedule = Some(self.request.meta.uid.clone());
-        self.fold(BackupJob {
+        BackupJob {
             meta,
             dc: "dc1".into(),
             backup_type: BackupType::Full,
             owned: true,
-            schedule,
+            schedule: Some(self.request.meta.uid.clone()),
             annotations: BTreeMap::new(),
-        });
+        }
+    }
+
+    /// A job of the schedule is seen.
+    pub(crate) fn seen(&mut self, name: &str) {
+        self.fold(self.job(name));
     }
 
     pub(crate) fn start(&mut self, name: &str) {

@@ -119,6 +119,8 @@ impl Stream {
                     | Command::Stop(_)
                     | Command::Publish { .. }
                     | Command::PublishAll
+                    | Command::Objects(_)
+                    | Command::Withhold
                     | Command::Released => {
                         if index == 0 {
                             others.push(command);

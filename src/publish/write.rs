@@ -63,7 +63,9 @@ impl Writer {
             Desired::Job(job) => self.job(job, refresh).await.map(|()| None),
             Desired::Backup(backup) => Ok(self.backup(backup, refresh).await?.map(Made::Backup)),
             Desired::Schedule(schedule) => self.schedule(schedule, refresh).await.map(|()| None),
-            Desired::Scheduled(wanted) => self.scheduled(wanted).await.map(|fact| Some(Made::Scheduled(Box::new(fact)))),
+            Desired::Scheduled(wanted) => {
+                self.scheduled(wanted).await.map(|fact| Some(Made::Scheduled(Box::new(fact))))
+            }
             Desired::Expired(job) => self.expire(job).await.map(|()| None),
         }
     }

@@ -181,3 +181,34 @@ fn an_interrupted_or_killed_ground_leaves_nothing() {
     printed(&temporary, &["down", "local"]);
     assert_eq!(running(&temporary), 0);
 }
+
+/// A node of Cassandra for somebody who is not root: on a loopback address, all of it their own, and gone with `down`.
+#[test]
+fn a_ground_of_a_user_who_is_not_root() {
+    let temporary = tempfile::tempdir().unwrap();
+    let steps = r#"
+        set -e
+        echo "user $(id -u)"
+        "$0" up --nodes 1 --hurried
+        "$0" kubectl get pods --output 'jsonpath={range .items[*]}{.metadata.name} at {.status.podIP}{"\n"}{end}'
+        pod=$("$0" kubectl get pods --output name | head -n 1)
+        echo "in the pod: $("$0" kubectl exec "$pod" --container cassandra -- id -u)"
+        "$0" down
+    "#;
+    // Root is somebody else in a namespace for users: what it owns stays its own, and it has no rights beyond.
+    let wrapper: &[&str] = match nix::unistd::getuid().is_root() {
+        true => &["unshare", "--user", "--map-user=4711", "--map-group=4711", "sh", "-c", steps],
+        false => &["sh", "-c", steps],
+    };
+    let mut command = Command::new(wrapper[0]);
+    command.args(&wrapper[1..]).arg(env!("CARGO_BIN_EXE_stheno-local"));
+    command.env("TMPDIR", temporary.path()).env_remove("KUBECONFIG").stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", text(&output.stderr));
+    let user = said.lines().next().unwrap().strip_prefix("user ").unwrap();
+    assert_ne!(user, "0");
+    assert!(said.contains(" at 127.") && said.contains(&format!("in the pod: {user}\n")), "{said}");
+    assert!(said.contains("ended the ground local"), "{said}");
+    assert_eq!(running(&temporary), 0);
+}

@@ -1,6 +1,6 @@
 //! What a backup costs the operator, as a process on a real API server with the rights of `deploy/rbac.yaml`, a real
 //! nats-server and false sidecars: `cargo bench --bench operator`, or only a part: `-- idle`, `-- three`, `-- hundred`,
-//! `-- thousand`.
+//! `-- thousand`, `-- two-thousand`, `-- long`; only when named: `-- ten-thousand`, which takes long.
 
 #![allow(unreachable_pub, missing_docs, dead_code, reason = "a benchmark has no public interface")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a program for developers")]
@@ -50,7 +50,16 @@ async fn main() {
         latency(&plane, "hundred", 100, 100).await;
     }
     if wanted("thousand") {
-        thousand(&plane).await;
+        many(&plane, "thousand", [10, 3, 100]).await;
+    }
+    if wanted("two-thousand") {
+        many(&plane, "two-thousand", [20, 3, 100]).await;
+    }
+    if wanted("long") {
+        long(&plane).await;
+    }
+    if parts.iter().any(|part| part == "ten-thousand") {
+        many(&plane, "ten-thousand", [100, 10, 100]).await;
     }
 }
 
@@ -133,20 +142,67 @@ async fn once(ground: &Ground, ends: &mut Ends, name: &str) -> [Duration; 3] {
     [to_first, to_all, ended.saturating_duration_since(answered)]
 }
 
-/// A thousand backups, ten datacenters of three nodes beside one another; then a process that finds them finished.
-async fn thousand(plane: &ControlPlane) {
-    const DATACENTERS: usize = 10;
-    const EACH: usize = 100;
-    let mut ground = Ground::on(plane, "thousand").await;
-    for dc in 0..DATACENTERS {
-        ground.datacenter(&format!("dc{dc}"), 3, true).await;
+/// A backup of a hundred nodes that takes five minutes, each of which says every second how far it is.
+async fn long(plane: &ControlPlane) {
+    const NODES: usize = 100;
+    let mut ground = Ground::on(plane, "long").await;
+    ground.datacenter("dc1", NODES, true).await;
+    let mut operator = ground.operator();
+    operator.leads().await;
+    let mut ends = Ends::watch(ground.jobs()).await;
+    let idle = sockets(operator.child.id());
+    for node in &ground.nodes {
+        node.sidecar.script().backups = vec![summary("long", &[&*node.pod])];
     }
-    for (dc, nodes) in ground.nodes.chunks(3).enumerate() {
+    let before = Requests::read(&ground.admin).await;
+    ground.job("long").await;
+    until("all are watched", || ground.nodes.iter().all(|node| node.sidecar.count("Watch") == 1)).await;
+    let (mut resident, mut most) = (Vec::new(), 0);
+    for second in 1..=300_u64 {
+        for node in &ground.nodes {
+            node.sidecar.report(|state| {
+                state.set_phase(Phase::Uploading);
+                (state.bytes_done, state.bytes_total) = (second << 20, 300 << 20);
+                (state.files_done, state.files_total) = (second, 300);
+            });
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        most = most.max(sockets(operator.child.id()).saturating_sub(idle));
+        if second % 60 == 0 {
+            resident.push(Footprint::of(operator.child.id()).resident());
+        }
+    }
+    ground.nodes.iter().for_each(|node| node.sidecar.phase(Phase::Finished));
+    ends.of("long").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let requests = Requests::read(&ground.admin).await.since(&before);
+    println!("| 300 s, {NODES} nodes: resident after each minute | {resident:.1?} MiB |");
+    println!("| 300 s, {NODES} nodes: connections to sidecars, at most | {most} |");
+    println!("| 300 s, {NODES} nodes: processor time, all of the process | {:?} |", operator.cost().0);
+    println!("| 300 s, {NODES} nodes: requests | {requests} |");
+}
+
+/// Open sockets of a process.
+fn sockets(process: u32) -> usize {
+    let files = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().flatten();
+    let of = |file: &std::fs::DirEntry| {
+        std::fs::read_link(file.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
+    };
+    files.filter(of).count()
+}
+
+/// Many backups in datacenters beside one another; then a process that finds them finished.
+async fn many(plane: &ControlPlane, namespace: &str, [datacenters, nodes, each]: [usize; 3]) {
+    let mut ground = Ground::on(plane, namespace).await;
+    for dc in 0..datacenters {
+        ground.datacenter(&format!("dc{dc}"), nodes, true).await;
+    }
+    for (dc, nodes) in ground.nodes.chunks(nodes).enumerate() {
         let pods: Vec<&str> = nodes.iter().map(|node| &*node.pod).collect();
         for node in nodes {
             // What is started has ended.
             node.sidecar.phase(Phase::Finished);
-            let all = (0..EACH).map(|number| summary(&format!("job-{dc}-{number}"), &pods));
+            let all = (0..each).map(|number| summary(&format!("job-{dc}-{number}"), &pods));
             node.sidecar.script().backups.extend(all);
         }
     }
@@ -154,8 +210,8 @@ async fn thousand(plane: &ControlPlane) {
     operator.leads().await;
     let mut ends = Ends::watch(ground.jobs()).await;
     let (cpu, begun) = (operator.cost().0, Instant::now());
-    for number in 0..EACH {
-        for dc in 0..DATACENTERS {
+    for number in 0..each {
+        for dc in 0..datacenters {
             let job = ground.create(json!({
                 "apiVersion": "medusa.k8ssandra.io/v1alpha1",
                 "kind": "MedusaBackupJob",
@@ -165,10 +221,12 @@ async fn thousand(plane: &ControlPlane) {
             assert!(job.await.uid().is_some());
         }
     }
-    let jobs = DATACENTERS * EACH;
+    let jobs = datacenters * each;
     ends.all(jobs).await;
     let (took, used) = (begun.elapsed(), operator.cost().0 - cpu);
-    println!("| {jobs} backups in ten datacenters of three nodes | {took:.1?}, {used:?} of processor time |");
+    println!(
+        "| {jobs} backups in {datacenters} datacenters of {nodes} nodes | {took:.1?}, {used:?} of processor time |"
+    );
     until_backups(&ground, jobs).await;
     tokio::time::sleep(SETTLE).await;
     println!(
@@ -185,6 +243,8 @@ async fn thousand(plane: &ControlPlane) {
     tokio::time::sleep(SETTLE).await;
     let (used, requests) = (operator.cost().0, Requests::read(&ground.admin).await.since(&before));
     println!("| {jobs} finished backups: a new process leads | {took:.1?}, {used:?} of processor time |");
+    let writes = requests.writes();
+    println!("| {jobs} finished backups: writes of a new process, its witness besides | {writes} |");
     println!("| {jobs} finished backups: requests of a new process | {requests} |");
     println!("| {jobs} finished backups: resident in a new process | {} |", Footprint::of(operator.child.id()));
 }

@@ -32,6 +32,11 @@ impl Footprint {
         };
         Self(status.lines().filter_map(value).collect())
     }
+
+    /// What is resident now, in MiB.
+    pub fn resident(&self) -> f64 {
+        self.0.get("VmRSS").copied().unwrap_or_default() as f64 / 1024.0
+    }
 }
 
 impl Display for Footprint {
@@ -78,6 +83,13 @@ impl Requests {
         self.0.iter_mut().for_each(|(name, count)| *count -= before.0.get(name).copied().unwrap_or_default());
         self.0.retain(|_, count| *count > 0);
         self
+    }
+
+    /// Those that change something, but for the witness, a ConfigMap.
+    pub fn writes(&self) -> u64 {
+        let changes = |name: &str| !["GET", "LIST", "WATCH"].iter().any(|verb| name.starts_with(verb));
+        let counted = |name: &str| changes(name) && !name.contains("configmaps");
+        self.0.iter().filter(|(name, _)| counted(name)).map(|(_, count)| count).sum()
     }
 
     /// The mean of `parts`.

@@ -275,6 +275,8 @@ impl Follow {
         let info = stream::info(&log.inner.jetstream, log.stream_name()).await?;
         self.compare(&info)?;
         let config = pull::Config {
+            // It stands in the request's subject: whoever may send the one without a name may change any consumer.
+            name: Some(format!("reads-{}", uuid::Uuid::new_v4().simple())),
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next },
             ack_policy: AckPolicy::None,
             memory_storage: true,

@@ -3,7 +3,10 @@
 
 use crate::nats::written_to;
 use crate::story::{Story, dc, two_backups};
-use async_nats::jetstream::{self, consumer};
+use async_nats::jetstream::{
+    self,
+    consumer::{self, AckPolicy, PullConsumer},
+};
 use futures::StreamExt as _;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -65,11 +68,13 @@ async fn each_user_may_do_its_part_and_no_more() {
     let log = written_to(endpoint, &story).await;
     let messages = story.messages.len() as u64;
 
+    let taken = forbidden_to_auditors(&server, log.id().as_str()).await;
     let prod = url(&server, "prod");
     let read = ["events", "--nats-url", &prod, "--durable", "prod", "--namespace", "prod", "-o", "json"];
     let events = lines(&stheno(&read));
     assert!(events.len() > 20, "{}", events.len());
     assert!(events.iter().all(|event| event["namespace"] == "prod"), "{events:?}");
+    assert_eq!(events[0]["sequence"].as_u64().unwrap(), taken[0], "nothing was acknowledged for it");
     assert!(lines(&stheno(&read)).is_empty(), "it goes on where it stopped");
     let auditor = url(&server, "auditor");
     let verified = stheno(&["audit", "verify", "--nats-url", &auditor]);
@@ -101,6 +106,54 @@ async fn forbidden_to_change(user: &jetstream::Context, log: &str) {
         let answer: Result<serde_json::Value, _> = user.request(request, &body).await;
         assert!(answer.is_err(), "{request}: {answer:?}");
     }
+}
+
+/// Ways to somebody else's named reader: it has been sent some messages and has not dealt with them; their sequences.
+async fn forbidden_to_auditors(server: &Server, log: &str) -> Vec<u64> {
+    let (prod, auditor) = (jetstream(server, "prod").await, jetstream(server, "auditor").await);
+    let config = consumer::pull::Config {
+        durable_name: Some("prod".into()),
+        filter_subject: format!("stheno.v1.{log}.prod.>"),
+        ack_policy: AckPolicy::All,
+        ..Default::default()
+    };
+    let own = prod.create_consumer_on_stream(config.clone(), "STHENO").await.unwrap();
+    let sent: Vec<_> = own.fetch().max_messages(3).messages().await.unwrap().collect().await;
+    let sent: Vec<jetstream::Message> = sent.into_iter().map(Result::unwrap).collect();
+    assert_eq!(sent.len(), 3);
+
+    // It sees the reader, and gets nothing of it.
+    let reader: PullConsumer = auditor.get_consumer_from_stream("prod", "STHENO").await.unwrap();
+    assert_eq!(reader.cached_info().delivered.consumer_sequence, 3);
+    let mut next = reader.fetch().max_messages(1).expires(Duration::from_millis(400)).messages().await.unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(1), next.next()).await;
+    assert!(!matches!(next, Ok(Some(Ok(_)))), "{next:?}");
+    // What the subject of an acknowledgement is can be guessed.
+    for message in &sent {
+        auditor.client().publish(message.reply.clone().unwrap(), "+ACK".into()).await.unwrap();
+    }
+    auditor.client().flush().await.unwrap();
+    // Nor does it change what the reader reads, by any of the requests that make one.
+    let other = format!("stheno.v1.{log}.secret.>");
+    let changed = consumer::pull::Config { filter_subject: other.clone(), ..config.clone() };
+    assert!(auditor.create_consumer_on_stream(changed, "STHENO").await.is_err());
+    let changed = consumer::pull::Config { inactive_threshold: Duration::from_secs(1), ..config };
+    assert!(auditor.create_consumer_on_stream(changed, "STHENO").await.is_err());
+    for name in ["name", "durable_name"] {
+        let claimed = serde_json::json!({
+            "stream_name": "STHENO",
+            "config": { name: "prod", "filter_subject": other, "ack_policy": "all" },
+        });
+        for subject in ["CONSUMER.CREATE.STHENO".to_owned(), format!("CONSUMER.CREATE.STHENO.prod.{other}")] {
+            let _: Result<serde_json::Value, _> = auditor.request(subject, &claimed).await;
+        }
+    }
+    let info = jetstream(server, "operator").await;
+    let info: PullConsumer = info.get_consumer_from_stream("prod", "STHENO").await.unwrap();
+    let info = info.cached_info();
+    assert_eq!((info.ack_floor.consumer_sequence, info.delivered.consumer_sequence), (0, 3));
+    assert_eq!(&info.config, &own.cached_info().config);
+    sent.iter().map(|message| message.info().unwrap().stream_sequence).collect()
 }
 
 /// Ways to another namespace.

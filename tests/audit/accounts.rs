@@ -191,10 +191,14 @@ async fn forbidden_to_prod(server: &Server, log: &str) {
     assert!(answer.is_err() || answer.as_ref().is_ok_and(|answer| !answer["error"].is_null()), "{answer:?}");
     // And what others are sent: as the subject itself, or in their inboxes.
     let client = user.client();
+    let [operator, auditor] = [jetstream(server, "operator").await, jetstream(server, "auditor").await];
     for subject in ["stheno.v1.>", "_INBOX.auditor.>", "_INBOX.>", ">"] {
         let mut heard = client.subscribe(subject).await.unwrap();
-        let operator = jetstream(server, "operator").await;
-        let _ = operator.get_stream("STHENO").await.unwrap();
+        // The server has judged it before anything is sent that it would hear.
+        client.flush().await.unwrap();
+        auditor.get_stream("STHENO").await.unwrap();
+        operator.client().publish("stheno.v1.elsewhere.prod.dc1.backup", "told".into()).await.unwrap();
+        operator.client().flush().await.unwrap();
         let message = tokio::time::timeout(Duration::from_millis(200), heard.next()).await;
         assert!(!matches!(message, Ok(Some(_))), "{subject}: {message:?}");
     }

@@ -110,6 +110,18 @@ impl Options {
     }
 }
 
+/// Whether this machine lets a cluster run: asked before parts are built, which takes minutes.
+pub async fn check(isolation: Isolation) -> Result<(), Error> {
+    allowed(isolation).await.map(|_| ())
+}
+
+/// The same; the arguments of `unshare` that start cass-operator here.
+async fn allowed(isolation: Isolation) -> Result<&'static [&'static str], Error> {
+    kubelet::check(isolation)?;
+    Port::take()?;
+    launcher().await
+}
+
 /// A running cluster. Fields end in their order: who writes before what is written to.
 #[derive(Debug)]
 pub struct Cluster {
@@ -123,10 +135,9 @@ pub struct Cluster {
 impl Cluster {
     /// Starts everything and returns when cass-operator is ready for datacenters.
     pub async fn launch(run: Arc<Run>, options: &Options) -> Result<Self, Error> {
-        // What this machine forbids is said before anything is started.
-        kubelet::check(options.isolation)?;
+        // What this machine forbids is said before anything is built or started.
+        let launcher = allowed(options.isolation).await?;
         let parts = provision::ensure(&options.parts()).await?;
-        let launcher = launcher().await?;
         let images = servers::images(options.images.clone(), &options.servers, &parts)?;
         let control_plane = ControlPlane::launch(run.clone()).await?;
         let kubeconfig = control_plane.kubeconfig().to_owned();

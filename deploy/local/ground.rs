@@ -14,7 +14,7 @@ use stheno_local::provision::{self, Part};
 
 pub(crate) use self::hold::{Options as HoldOptions, hold};
 pub(crate) use self::show::status;
-pub(crate) use self::up::{AddOptions, Options as UpOptions, add, datacenter, make, up};
+pub(crate) use self::up::{AddOptions, Options as UpOptions, add, check, datacenter, make, up};
 
 /// The name of a ground for which none is given.
 pub(crate) const NAME: &str = "local";

@@ -68,6 +68,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         isolation: options.isolation,
         stheno,
     };
+    // Before minutes of building, what forbids it.
+    ground::check(options.nodes, options.isolation).await?;
     let tools = provision::ensure(&[Part::NatsServer, Part::Kubectl]).await?;
     let hold = hold(Some(program::find(options.stheno).await?));
     provision::ensure(&hold.cluster().parts()).await?;

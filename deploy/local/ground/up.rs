@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use stheno_local::apply::apply_yaml;
+use stheno_local::cluster;
 use stheno_local::control_plane::client;
 use stheno_local::datacenter::Datacenter;
 use stheno_local::grounds::{self, Ground};
+use stheno_local::kubelet::Isolation;
 use stheno_local::process::tail;
 use stheno_local::progress::{Step, seconds};
 use stheno_local::provision::{self, Part};
@@ -120,9 +122,15 @@ pub(crate) async fn add(options: AddOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether this machine has room for a ground with that many nodes, and lets it run.
+pub(crate) async fn check(nodes: u32, isolation: Isolation) -> anyhow::Result<()> {
+    room::check(nodes, &std::env::temp_dir())?;
+    Ok(cluster::check(isolation).await?)
+}
+
 /// Starts a ground with room for that many nodes.
 pub(crate) async fn make(options: &HoldOptions, nodes: u32) -> anyhow::Result<(Holder, Ground)> {
-    room::check(nodes, &std::env::temp_dir())?;
+    check(nodes, options.isolation).await?;
     let mut parts = options.cluster().parts();
     let mut names = "etcd, API server, controllers, kubelet and cass-operator".to_owned();
     if options.stheno.is_some() {

@@ -109,16 +109,18 @@ pub async fn ensure_in(cache: &Path, parts: &[Part]) -> Result<Parts, Error> {
 }
 
 /// A program that is there already: of the folder KUBEBUILDER_ASSETS, where tests of controllers expect them, or kubectl on
-/// PATH.
+/// PATH. A kubectl that is too old for the kubelet is not taken.
 fn installed(part: Part) -> Option<PathBuf> {
     if !matches!(part, Part::Etcd | Part::ApiServer | Part::Kubectl) {
         return None;
     }
     let assets = std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty());
     let asset = assets.map(|folder| Path::new(&folder).join(part.recipe().file));
-    asset
-        .filter(|file| toolchain::is_executable(file))
-        .or_else(|| toolchain::on_path("kubectl").filter(|_| part == Part::Kubectl))
+    let asset = asset.filter(|file| toolchain::is_executable(file));
+    if part != Part::Kubectl {
+        return asset;
+    }
+    asset.into_iter().chain(toolchain::on_path("kubectl")).find(|kubectl| toolchain::is_new_enough(kubectl))
 }
 
 /// `STHENO_CACHE`, else `stheno` in the user's cache folder.

@@ -11,7 +11,7 @@ pub enum Part {
     /// kube-controller-manager.
     #[value(name = "kube-controller-manager")]
     ControllerManager,
-    /// kubectl; the one on PATH when there is one.
+    /// kubectl; the one on PATH when it is not too old.
     Kubectl,
     /// The NATS server.
     NatsServer,

@@ -1,4 +1,5 @@
-//! Go, Java and Maven: found and judged before anything is built, so that a missing one is one sentence.
+//! Go, Java and Maven: found and judged before anything is built, so that a missing one is one sentence; and which kubectl
+//! will do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,9 @@ const GO: (u32, u32) = (1, 26);
 const MAVEN: [u32; 3] = [3, 2, 5];
 /// The only Java that Cassandra 4.1 and 5.0 both run on with the flags that we give.
 const JAVA: u32 = 17;
+/// The oldest kubectl that speaks to the kubelet by WebSockets of itself (KEP-4006, beta in 1.31); by SPDY the kubelet does
+/// not answer.
+const KUBECTL: (u32, u32) = (1, 31);
 
 /// A tool is missing or too old.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +174,19 @@ fn maven_version(said: &str) -> Option<[u32; 3]> {
     Some([next()?, next()?, next().unwrap_or(0)])
 }
 
+/// Whether a kubectl is one that the kubelet answers.
+pub(crate) fn is_new_enough(kubectl: &Path) -> bool {
+    let output = Command::new(kubectl).args(["version", "--client", "-o", "json"]).stdin(Stdio::null()).output();
+    output.is_ok_and(|output| kubectl_version(&output.stdout).is_some_and(|version| version >= KUBECTL))
+}
+
+/// Of `{"clientVersion": {"major": "1", "minor": "32+", ...}, ...}`.
+fn kubectl_version(said: &[u8]) -> Option<(u32, u32)> {
+    let said: serde_json::Value = serde_json::from_slice(said).ok()?;
+    let number = |name: &str| said["clientVersion"][name].as_str()?.trim_end_matches('+').parse().ok();
+    Some((number("major")?, number("minor")?))
+}
+
 /// The first executable file of that name on PATH.
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
@@ -199,6 +216,15 @@ mod tests {
         assert_eq!(maven_version("Apache Maven 4.0.0-rc-3 (x)"), Some([4, 0, 0]));
         assert_eq!(maven_version("Apache Maven 2.2 (x)"), Some([2, 2, 0]));
         assert_eq!(maven_version("mvn: JAVA_HOME is not defined"), None);
+    }
+
+    #[test]
+    fn kubectl_versions_are_read() {
+        let said = br#"{"clientVersion": {"major": "1", "minor": "32+", "gitVersion": "v1.32.4-dispatcher"}}"#;
+        assert_eq!(kubectl_version(said), Some((1, 32)));
+        assert_eq!(kubectl_version(br#"{"clientVersion": {"major": "2", "minor": "0"}}"#), Some((2, 0)));
+        assert_eq!(kubectl_version(b"error: unknown flag: --output"), None);
+        assert_eq!(kubectl_version(b"{}"), None);
     }
 
     #[test]

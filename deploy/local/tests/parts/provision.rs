@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 fn provision(cache: &TempDir, part: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stheno-local"));
-    command.args(["provision", part]).env("STHENO_CACHE", cache.path());
+    command.args(["provision", part]).env("STHENO_CACHE", cache.path()).env_remove("KUBEBUILDER_ASSETS");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -193,4 +193,36 @@ fn assets_that_are_there_are_used() {
     let output = provision(&cache, "etcd").env("KUBEBUILDER_ASSETS", assets.path()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), etcd.display().to_string(), "{}", said(&output));
     assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0);
+}
+
+/// The kubelet speaks no SPDY, which is all that an older one speaks.
+#[test]
+fn a_kubectl_that_is_too_old_is_not_used() {
+    let cache = tempfile::tempdir().unwrap();
+    let kubectl = |minor: &str| {
+        let said = format!("{{\"clientVersion\": {{\"major\": \"1\", \"minor\": \"{minor}\"}}}}");
+        // What it is asked for.
+        let script = format!("[ \"$*\" = 'version --client -o json' ] && echo '{said}'");
+        false_tool("kubectl", &script)
+    };
+    let (old, new, nothing) = (kubectl("30"), kubectl("31+"), tempfile::tempdir().unwrap());
+    // There is no Go: what would have to be built is refused.
+    let refused = "Go 1.26 or newer is needed to build kubectl";
+    for (assets, path, wanted) in [
+        (&nothing, &old, None),
+        (&old, &nothing, None),
+        (&nothing, &new, Some(&new)),
+        (&new, &old, Some(&new)),
+        (&old, &new, Some(&new)),
+    ] {
+        let mut command = provision(&cache, "kubectl");
+        let output = command.env("KUBEBUILDER_ASSETS", assets.path()).env("PATH", path.path()).output().unwrap();
+        match wanted {
+            Some(folder) => {
+                let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert_eq!(printed.trim(), folder.path().join("kubectl").display().to_string(), "{}", said(&output));
+            }
+            None => assert!(said(&output).contains(refused), "{}", said(&output)),
+        }
+    }
 }

@@ -25,7 +25,7 @@ const POD_PORTS: [u16; 4] = [7000, 8080, 9042, 50051];
 /// How pods are kept apart.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Isolation {
-    /// Namespaces where they are allowed, else loopback addresses.
+    /// Namespaces where they are allowed and there is iproute2, else loopback addresses.
     #[default]
     Best,
     /// A network namespace for each pod and a private root for each container; needs root.
@@ -39,8 +39,8 @@ pub enum Isolation {
 pub enum Error {
     /// Namespaces were asked for, and the system refuses them.
     #[error(
-        "network namespaces were asked for and cannot be made here ({0}): run as root where a process may make them, or \
-         choose `--isolation loopback`"
+        "network namespaces were asked for and cannot be made here ({0}): run as root where a process may make them, with \
+         iproute2 and util-linux, or choose `--isolation loopback`"
     )]
     NotAllowed(String),
     /// A tool of the system failed or is missing.
@@ -203,13 +203,15 @@ pub(crate) fn sweep() {
     }
 }
 
-/// Whether this process may make mount, host name and network namespaces.
+/// Whether this process may make mount, host name and network namespaces and a bridge, and has the tools for it: tried, in
+/// namespaces that are gone with the try.
 fn allowed() -> Result<(), String> {
     let refusal = |error: Error| match error {
         Error::Tool { said, .. } => said,
         Error::NotAllowed(_) | Error::NoSubnet | Error::NoAddress(_) | Error::Process(_) => error.to_string(),
     };
-    tool("unshare", &["--net", "--mount", "--uts", "true"]).map(|_| ()).map_err(refusal)
+    let bridge = ["--net", "--mount", "--uts", "ip", "link", "add", "probe", "type", "bridge"];
+    tool("unshare", &bridge).map(|_| ()).map_err(refusal)
 }
 
 fn tool(program: &str, arguments: &[&str]) -> Result<String, Error> {
@@ -218,7 +220,7 @@ fn tool(program: &str, arguments: &[&str]) -> Result<String, Error> {
     let fault = |said: String| Error::Tool { command: format!("{program} {}", arguments.join(" ")), said };
     let output = command.output().map_err(|error| {
         let absent = error.kind() == io::ErrorKind::NotFound;
-        fault(if absent { "no such program".to_owned() } else { error.to_string() })
+        fault(if absent { format!("{program}: no such program") } else { format!("{program}: {error}") })
     })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());

@@ -39,6 +39,18 @@ fn refused(temporary: &TempDir, arguments: &[&str]) -> String {
     said
 }
 
+/// A folder to be PATH: every program of ours but one.
+fn without(program: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for place in std::env::split_paths(&std::env::var_os("PATH").unwrap()) {
+        for entry in fs::read_dir(place).into_iter().flatten().flatten().filter(|entry| entry.file_name() != program) {
+            // The first of a name counts.
+            let _ = std::os::unix::fs::symlink(entry.path(), folder.path().join(entry.file_name()));
+        }
+    }
+    folder
+}
+
 /// Processes that were started for a ground below the folder.
 fn running(temporary: &TempDir) -> usize {
     let mark = [b"STHENO_LOCAL_RUN=", temporary.path().as_os_str().as_bytes()].concat();
@@ -141,6 +153,11 @@ fn what_the_machine_refuses_is_said_in_one_sentence() {
     let said = ours(&powerless, &[], &["--isolation", "namespaces"]);
     assert!(said.contains("network namespaces were asked for and cannot be made here (unshare"), "{said}");
     assert!(said.contains("run as root") && said.contains("`--isolation loopback`"), "{said}");
+    // Nor without iproute2, whoever one is.
+    let bare = without("ip");
+    let said = ours(&[], &[("PATH", bare.path().to_str().unwrap())], &["--isolation", "namespaces"]);
+    let reason = if root { "failed to execute ip" } else { "(unshare" };
+    assert!(said.contains(reason) && said.contains("with iproute2 and util-linux"), "{said}");
     // And where nobody may make a namespace for users.
     let none = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set -all --inh-caps -all \"$@\"";
     let said =
@@ -157,6 +174,24 @@ fn what_the_machine_refuses_is_said_in_one_sentence() {
     assert!(said.contains("MiB of disk are needed at") && said.contains("set TMPDIR to another place"), "{said}");
     assert_eq!(running(&temporary), 0);
     assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0, "something was built");
+}
+
+/// What can best be had is had, not refused.
+#[test]
+fn without_iproute2_pods_get_loopback_addresses() {
+    let (temporary, bare) = (tempfile::tempdir().unwrap(), without("ip"));
+    let local = || {
+        let mut command = local(&temporary);
+        command.env("PATH", bare.path());
+        command
+    };
+    let up = local().args(["up", "--nodes", "0", "--hurried"]).output().unwrap();
+    assert!(up.status.success(), "{}", text(&up.stderr));
+    let address = "jsonpath={.items[0].status.addresses[0].address}";
+    let node = local().args(["kubectl", "get", "nodes", "-o", address]).output().unwrap();
+    assert_eq!(text(&node.stdout), "127.0.0.1", "{}", text(&node.stderr));
+    printed(&temporary, &["down"]);
+    assert_eq!(running(&temporary), 0);
 }
 
 #[test]

@@ -124,11 +124,15 @@ async fn a_schedule_fires_backs_up_and_goes_on_after_a_kill() {
     sleep(Duration::from_secs(6)).await;
     assert_eq!(made(&ground, &uid).await.len(), names.len());
     ground.verified();
-    until("each was started once", || {
+    let starts = || -> BTreeSet<(String, String)> {
         let calls = ground.nodes[0].sidecar.calls();
         let starts = calls.iter().filter_map(|call| call.strip_prefix("StartBackup "));
-        let started: BTreeSet<&str> = starts.filter_map(|call| call.split(' ').next()).collect();
-        started.len() >= 3
-    })
-    .await;
+        let words = starts.map(|start| start.split(' ').map(str::to_owned));
+        words.filter_map(|mut words| Some((words.next()?, words.next()?))).collect()
+    };
+    until("all were started", || starts().len() >= names.len()).await;
+    let starts = starts();
+    let started: BTreeSet<&String> = starts.iter().map(|(name, _)| name).collect();
+    assert_eq!(started.len(), starts.len(), "each by one operation: {starts:?}");
+    assert_eq!(started, names.iter().collect(), "each that was made, and no other");
 }

@@ -45,8 +45,7 @@ fn folders(temporary: &TempDir) -> Vec<PathBuf> {
 /// One node of the real cass-operator, with our sidecar in its pod.
 #[test]
 fn a_backup_from_kubectl_to_the_bucket_and_back() {
-    let took = backed_up(1, &["shop-dc1-r1-sts-0"]);
-    assert!(took > Duration::ZERO, "{took:?}");
+    backed_up(1, &["shop-dc1-r1-sts-0"]);
 }
 
 /// As `cargo quickstart` does it. The time is that of two cores with nothing else to do, and everything built.

@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use stheno_local::provision::{self, Part};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::time::Instant;
 
 use super::Ground;
 
@@ -151,21 +152,36 @@ pub(crate) async fn logs_and_commands(ground: &Ground) {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         (output.status.code(), text(output.stdout), text(output.stderr))
     };
-    let script = "if [ -e /v/again ]; then echo again; exec sleep 600; fi; touch /v/again; echo one; sleep 1.2; echo two; exit 3";
+    // Its first life lasts until it is told to end: then whoever follows its log has heard the beginning.
+    let script = "if [ -e /v/again ]; then echo again; exec sleep 600; fi; touch /v/again; echo one; \
+                  until [ -e /v/go ]; do sleep 0.1; done; echo two; exit 3";
     let spec = json!({
         "terminationGracePeriodSeconds": 0,
         "containers": [{"name": "a", "image": "x", "command": ["sh", "-c", script], "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
         "volumes": [{"name": "v", "emptyDir": {}}],
     });
+    let began = Instant::now();
     ground.create("talks", spec).await;
     ground.until("talks", "running", |status| !status["containerStatuses"][0]["state"]["running"].is_null()).await;
-    let (code, said, errors) = kubectl("logs -f talks --timestamps", b"").await;
+    let mut follows = tokio::process::Command::new(&program);
+    follows.env("KUBECONFIG", &ground.options.kubeconfig).args(["logs", "-f", "talks", "--timestamps"]);
+    let mut follows = follows.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut heard = BufReader::new(follows.stdout.take().unwrap()).lines();
+    let mut line = async || tokio::time::timeout(Duration::from_secs(60), heard.next_line()).await.unwrap().unwrap();
+    let one = line().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (code, _, errors) = kubectl("exec talks -- touch /v/go", b"").await;
     assert_eq!(code, Some(0), "{errors}");
-    let lines: Vec<(&str, &str)> = said.lines().filter_map(|line| line.split_once(' ')).collect();
-    assert_eq!(lines.iter().map(|(_, line)| *line).collect::<Vec<_>>(), ["one", "two"], "{said}");
-    let times: Vec<Timestamp> = lines.iter().map(|(time, _)| time.parse().unwrap()).collect();
-    let between = times[1].duration_since(times[0]).as_secs_f64();
-    assert!((0.9..6.0).contains(&between), "{said}");
+    let two = line().await.unwrap();
+    assert_eq!(line().await, None, "it ends with that life");
+    assert!(follows.wait().await.unwrap().success());
+    let stamped = |line: &str, said: &str| -> Timestamp {
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert_eq!(rest, said);
+        time.parse().unwrap()
+    };
+    let between = stamped(&two, "two").duration_since(stamped(&one, "one")).as_secs_f64();
+    assert!((1.0..began.elapsed().as_secs_f64()).contains(&between), "{one}\n{two}");
 
     ground.until_log("talks", "a", "two").await;
     let again = |status: &Value| status["containerStatuses"][0]["restartCount"] == 1;
@@ -184,7 +200,7 @@ pub(crate) async fn logs_and_commands(ground: &Ground) {
     assert_eq!(kubectl("logs talks --previous --limit-bytes 5", b"").await.1, "one\nt");
 
     let spoken = kubectl("exec talks -- ls /v", b"").await;
-    assert_eq!(spoken, (Some(0), "again\n".to_owned(), String::new()));
+    assert_eq!(spoken, (Some(0), "again\ngo\n".to_owned(), String::new()));
     let big = b"0123456789".repeat(100_000);
     let (code, said, errors) = kubectl("exec -i talks -- wc -c", &big).await;
     assert_eq!((code, said.trim()), (Some(0), "1000000"), "{errors}");

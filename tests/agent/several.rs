@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use scylla::client::session_builder::SessionBuilder;
 use stheno_local::cassandra;
 use stheno_rpc::sidecar::VerifyRequest;
 use stheno_rpc::sidecar::node_state::Phase;
+use tokio::time::{Instant, sleep};
 
 use super::ground::{Bucket, ELSEWHERE, Sidecar, cassandra as shared_node, files, phase, rows, rows_on};
 use super::jolokia::Jolokia;
@@ -246,8 +248,10 @@ async fn the_schema_is_that_of_the_snapshot() {
     sidecar.start().await;
     let claim = sidecar.claim();
     sidecar.begin(&claim, "ddl", false).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !reached.exists() {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert!(Instant::now() < deadline, "no snapshot is taken\n{}", sidecar.log());
+        sleep(Duration::from_millis(50)).await;
     }
     rows("late_comer", 0, 5, 10).await;
     std::fs::write(go, "").unwrap();

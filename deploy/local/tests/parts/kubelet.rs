@@ -323,7 +323,9 @@ async fn everything(isolation: Isolation) {
     kubectl::attached_streams(&ground).await;
     kubectl::forwarded_ports(&ground).await;
     let mut late = renewed(&ground).await;
+    let deadline = Instant::now() + Duration::from_secs(60);
     while late == early {
+        assert!(Instant::now() < deadline, "the Lease is not renewed");
         tokio::time::sleep(Duration::from_millis(200)).await;
         late = renewed(&ground).await;
     }

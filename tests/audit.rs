@@ -26,6 +26,9 @@ mod nats;
 mod process;
 #[path = "audit/redecide.rs"]
 mod redecide;
+#[path = "support/registries.rs"]
+#[allow(dead_code, reason = "shared with other tests, which take more")]
+mod registries;
 #[path = "audit/schema.rs"]
 mod schema;
 #[path = "support/story.rs"]

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use stheno_local::ports::Port;
 use stheno_local::process::Process;
-use stheno_local::provision::cache_folder;
+use stheno_local::provision;
 use stheno_local::run::Run;
 use stheno_rpc::medusa::{DeleteBackupRequest, GetBackupsRequest, StatusType};
 use stheno_rpc::sidecar::VerifyRequest;
@@ -17,28 +16,21 @@ use stheno_rpc::sidecar::node_state::Phase;
 use tokio::net::TcpStream;
 
 use super::ground::{Bucket, Sidecar, phase, rows};
-use super::jolokia::jar;
 use super::medusa;
+use crate::support::registries;
 
 const AZURITE: &str = "azurite@3.37.0";
 /// What every emulator of Azure has.
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// Azurite's program, in the cache folder, installed on first use.
+/// Azurite's program.
 fn program() -> PathBuf {
-    let home = cache_folder().unwrap().join("azurite-3.37.0");
-    std::fs::create_dir_all(&home).unwrap();
-    let lock = std::fs::File::create(home.join("lock")).unwrap();
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap();
-    let program = home.join("node_modules/.bin/azurite-blob");
-    if !program.exists() {
+    let home = registries::cached("azurite-3.37.0", |home| {
         let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(&home).arg(AZURITE);
-        let output = npm.output().unwrap_or_else(|error| panic!("{npm:?}: {error}"));
-        assert!(output.status.success(), "{npm:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    program
+        registries::run(npm.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(home).arg(AZURITE));
+    });
+    home.join("node_modules/.bin/azurite-blob")
 }
 
 /// A server, and the run folder that it lives in.
@@ -161,10 +153,12 @@ async fn azure_holds_backups_and_medusa_reads_them() {
 
 /// S3's server without authentication: Google's clients speak the same XML, and sign with tokens that no such server knows.
 async fn s3proxy() -> Server {
-    let jar = jar(
+    let jar = registries::jar(
         "org.gaul:s3proxy:2.9.0:jar:jar-with-dependencies",
-        "s3proxy-2.9.0/s3proxy-2.9.0-jar-with-dependencies.jar",
+        "s3proxy-2.9.0",
+        "s3proxy-2.9.0-jar-with-dependencies.jar",
     );
+    let java = provision::java("S3Proxy").unwrap();
     let server = Server::start("s3proxy", |port, folder| {
         let objects = folder.join("objects");
         std::fs::create_dir_all(objects.join("backups")).unwrap();
@@ -176,7 +170,7 @@ async fn s3proxy() -> Server {
         );
         let properties = folder.join("s3proxy.conf");
         std::fs::write(&properties, settings).unwrap();
-        let mut command = Command::new("java");
+        let mut command = Command::new(java);
         command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-jar"]);
         command.arg(&jar).arg("--properties").arg(properties);
         command

@@ -1,16 +1,13 @@
 //! Snapshots by JMX over HTTP: with Jolokia's own agent, from Maven, in the Cassandra process.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::OnceLock;
 
-use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 use stheno_agent::config::Snapshots;
 use stheno_agent::snapshot::{Error, Service};
 use stheno_local::cassandra::{self, Cassandra};
 use stheno_local::ports::Port;
-use stheno_local::provision::cache_folder;
 use stheno_local::testing;
 use stheno_rpc::sidecar::node_state::Phase;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,32 +15,11 @@ use tokio::net::TcpStream;
 
 use super::ground::{Bucket, Sidecar, cassandra, phase, rows, snapshots};
 use super::medusa;
+use crate::support::registries;
 
 /// The agent.
 fn agent() -> PathBuf {
-    jar("org.jolokia:jolokia-jvm:1.7.2", "jolokia-1.7.2/jolokia-jvm-1.7.2.jar")
-}
-
-/// A jar from Maven, in the cache folder, fetched on first use.
-pub(crate) fn jar(artifact: &str, path: &str) -> PathBuf {
-    let jar = cache_folder().unwrap().join(path);
-    let home = jar.parent().unwrap();
-    std::fs::create_dir_all(home).unwrap();
-    let lock = std::fs::File::create(home.join("lock")).unwrap();
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap();
-    if !jar.exists() {
-        run(Command::new("mvn")
-            .args(["-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"])
-            .args([format!("-Dartifact={artifact}"), "-DoutputDirectory=.".to_owned()])
-            .current_dir(home));
-    }
-    jar
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said));
+    registries::jar("org.jolokia:jolokia-jvm:1.7.2", "jolokia-1.7.2", "jolokia-jvm-1.7.2.jar")
 }
 
 /// Jolokia in a node: the agent comes with its virtual machine, for attaching it, or nodetool, takes another one each time.

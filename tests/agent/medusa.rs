@@ -11,9 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
 
-mod environment;
-
-use environment::{programs, run};
+use crate::support::registries::{medusa as programs, run};
 
 /// Runs the command line; what it said. Fails unless it succeeds and logs no error.
 pub(crate) async fn cli(ini: &Path, arguments: &[&str]) -> String {

@@ -1,42 +1,25 @@
 //! Consumers in other languages, as they stand in `docs/examples`: what they print, and that they go on where they stopped.
 
 use crate::nats::{append, written};
+use crate::registries::{self, run};
 use crate::story::{Story, two_backups};
-use nix::fcntl::{Flock, FlockArg};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 use stheno_events::Envelope;
-use stheno_local::provision::cache_folder;
 use stheno_local::testing::nats;
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples").join(name)
 }
 
-fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Python with what the example says it needs, in an environment of its own in the cache folder.
+/// Python with what the example says it needs, in an environment of its own.
 fn python() -> PathBuf {
     let text = std::fs::read_to_string(example("python/finished_backups.py")).unwrap();
     let needs = text.lines().find_map(|line| line.trim().strip_prefix("pip install ")).expect("it says what it needs");
-    let home = cache_folder().unwrap().join(format!("python-{}", needs.replace(['=', ' '], "-")));
-    std::fs::create_dir_all(home.parent().unwrap()).unwrap();
-    let lock = std::fs::File::create(home.with_extension("lock")).unwrap();
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap();
-    if !home.join("complete").is_file() {
-        let _ = std::fs::remove_dir_all(&home);
-        run(Command::new("python3").args(["-m", "venv"]).arg(&home));
-        let pip = ["install", "--quiet", "--disable-pip-version-check"];
-        run(Command::new(home.join("bin/pip")).args(pip).args(needs.split(' ')));
-        std::fs::write(home.join("complete"), "").unwrap();
-    }
-    home.join("bin/python")
+    registries::python(&format!("python-{}", needs.replace(['=', ' '], "-")), needs.split(' ')).join("python")
 }
 
 /// A consumer that runs; killed when it is dropped.

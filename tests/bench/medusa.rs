@@ -14,14 +14,15 @@ use std::path::PathBuf;
 
 use stheno_rpc::medusa::{BackupRequest, GetBackupsRequest, PurgeBackupsRequest, StatusType, backup_request};
 
-#[path = "../agent/medusa/environment.rs"]
-mod environment;
 #[path = "medusa/files.rs"]
 mod files;
 #[path = "medusa/ground.rs"]
 mod ground;
 #[path = "medusa/processes.rs"]
 mod processes;
+#[path = "../support/registries.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with tests, which take more")]
+mod registries;
 
 use files::Shape;
 use ground::{Ground, Node, Place};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::environment;
+use crate::registries;
 
 /// A contender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +36,7 @@ impl Who {
         let program = format!(
             "import sys\n{ALIKE}{more}import runpy\nsys.argv = sys.argv[1:]\nrunpy.run_module('{module}', run_name='__main__')"
         );
-        let mut command = Command::new(environment::programs().join("python"));
+        let mut command = Command::new(registries::medusa().join("python"));
         command.arg("-c").arg(program).args(arguments);
         command
     }

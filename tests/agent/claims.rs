@@ -144,10 +144,9 @@ async fn an_index_that_was_not_finished_is_completed() {
 #[tokio::test]
 async fn a_stock_client_may_try_again_after_a_failure() {
     let mut sidecar = Sidecar::launch(Bucket::Local, "").await;
-    let right = std::fs::read_to_string(&sidecar.ini).unwrap();
-    let wrong = right.replace("nodetool_executable = ", "nodetool_executable = /nowhere");
     sidecar.stop().await;
-    std::fs::write(&sidecar.ini, wrong).unwrap();
+    sidecar.by_nodetool("/nowhere/nodetool".into());
+    sidecar.configure("", "").await;
     sidecar.start().await;
     let request = || BackupRequest { name: "stock-one".to_owned(), mode: 0 };
     let refused = sidecar.medusa().await.backup(request()).await.unwrap_err();
@@ -157,7 +156,8 @@ async fn a_stock_client_may_try_again_after_a_failure() {
     assert_eq!(sidecar.medusa().await.backup_status(status()).await.unwrap().into_inner().status(), StatusType::Failed);
 
     sidecar.stop().await;
-    std::fs::write(&sidecar.ini, right).unwrap();
+    sidecar.by_nodetool(cassandra().await.nodetool());
+    sidecar.configure("", "").await;
     sidecar.start().await;
     assert_eq!(sidecar.medusa().await.backup_status(status()).await.unwrap().into_inner().status(), StatusType::Failed);
     sidecar.medusa().await.backup(request()).await.unwrap();

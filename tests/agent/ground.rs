@@ -96,8 +96,16 @@ pub(crate) struct Beside {
     pub(crate) yaml: PathBuf,
     pub(crate) nodetool: PathBuf,
     pub(crate) name: String,
-    /// Where Jolokia listens in the node, where it does: nodetool starts a virtual machine for each of its calls.
-    jolokia: Option<String>,
+    pub(crate) snapshots: Snapshots,
+}
+
+/// How a sidecar takes snapshots.
+pub(crate) enum Snapshots {
+    /// By Jolokia, which listens at this URL: nodetool starts a virtual machine for each of its calls. medusa.ini itself says
+    /// nothing of it, for Medusa reads it, too.
+    Jolokia(String),
+    /// As medusa.ini says.
+    AsConfigured,
 }
 
 /// A sidecar process with everything of its own.
@@ -115,7 +123,7 @@ pub(crate) struct Sidecar {
 impl Sidecar {
     /// Starts one; `storage` are more lines of [storage].
     pub(crate) async fn launch(bucket: Bucket, storage: &str) -> Self {
-        Self::launch_with(bucket, storage, "").await
+        Self::launch_at(cassandra().await, Some(jolokia::shared()), bucket, storage, "").await
     }
 
     /// Starts one over a bucket that Medusa filled beside a Cassandra 4.1 of another machine: the differential backups b1
@@ -127,7 +135,8 @@ impl Sidecar {
         change(&store.join("backups"));
         let yaml = format!("data_file_directories: [{}]", run.folder("data").unwrap().display());
         let yaml = run.file("cassandra.yaml", &yaml).unwrap();
-        let beside = Beside { yaml, nodetool: PathBuf::from("nodetool"), name: ELSEWHERE.to_owned(), jolokia: None };
+        let (nodetool, name) = (PathBuf::from("nodetool"), ELSEWHERE.to_owned());
+        let beside = Beside { yaml, nodetool, name, snapshots: Snapshots::AsConfigured };
         let mut sidecar = Self {
             process: None,
             run,
@@ -143,12 +152,7 @@ impl Sidecar {
         sidecar
     }
 
-    /// Starts one; `sections` come after all others.
-    pub(crate) async fn launch_with(bucket: Bucket, storage: &str, sections: &str) -> Self {
-        Self::launch_at(cassandra().await, Some(jolokia::shared()), bucket, storage, sections).await
-    }
-
-    /// Starts one beside a node of its own, which takes snapshots by nodetool.
+    /// Starts one beside a node of its own, which takes snapshots by nodetool; `sections` come after all others.
     pub(crate) async fn launch_beside(node: &Cassandra, bucket: Bucket, storage: &str, sections: &str) -> Self {
         Self::launch_at(node, None, bucket, storage, sections).await
     }
@@ -165,8 +169,8 @@ impl Sidecar {
         storage: &str,
         sections: &str,
     ) -> Self {
-        let (name, jolokia) = (node.ip().to_string(), jolokia.map(Jolokia::url));
-        let beside = Beside { yaml: node.yaml(), nodetool: node.nodetool(), name, jolokia };
+        let snapshots = jolokia.map_or(Snapshots::AsConfigured, |jolokia| Snapshots::Jolokia(jolokia.url()));
+        let beside = Beside { yaml: node.yaml(), nodetool: node.nodetool(), name: node.ip().to_string(), snapshots };
         let (run, port) = (Run::temporary().unwrap(), Port::take().unwrap());
         let volume = run.folder("volume").unwrap();
         let mut sidecar =
@@ -230,16 +234,17 @@ impl Sidecar {
 
     /// Snapshots are taken by this program; [`Self::configure`] comes after it.
     pub(crate) fn by_nodetool(&mut self, program: PathBuf) {
-        (self.beside.nodetool, self.beside.jolokia) = (program, None);
+        (self.beside.nodetool, self.beside.snapshots) = (program, Snapshots::AsConfigured);
     }
 
-    /// What the sidecar reads: medusa.ini as it is now, and where Jolokia is, unless the test says how snapshots are taken.
+    /// What the sidecar reads: medusa.ini as it is now, and where Jolokia is.
     fn settings(&self) -> PathBuf {
-        let ini = std::fs::read_to_string(&self.ini).unwrap();
-        let ours = ini.contains(&format!("nodetool_executable = {}\n", self.beside.nodetool.display()));
-        match self.beside.jolokia.as_deref().filter(|_| ours && !ini.contains("[kubernetes]")) {
-            Some(url) => self.run.file("sidecar.ini", &format!("{ini}\n{}", jolokia::section(url))).unwrap(),
-            None => self.ini.clone(),
+        match &self.beside.snapshots {
+            Snapshots::Jolokia(url) => {
+                let ini = std::fs::read_to_string(&self.ini).unwrap();
+                self.run.file("sidecar.ini", &format!("{ini}\n{}", jolokia::section(url))).unwrap()
+            }
+            Snapshots::AsConfigured => self.ini.clone(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
-use stheno_agent::config::Snapshots;
+use stheno_agent::config;
 use stheno_agent::snapshot::{Error, Service};
 use stheno_local::cassandra::{self, Cassandra};
 use stheno_local::ports::Port;
@@ -13,7 +13,7 @@ use stheno_rpc::sidecar::node_state::Phase;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::ground::{Bucket, Sidecar, cassandra, phase, rows, snapshots};
+use super::ground::{Bucket, Sidecar, Snapshots, phase, rows, snapshots};
 use super::medusa;
 use crate::support::registries;
 
@@ -91,8 +91,7 @@ pub(crate) fn section(url: &str) -> String {
 async fn a_snapshot_is_taken_and_cleared_by_nodetool() {
     let mut sidecar = Sidecar::launch(Bucket::Local, "").await;
     sidecar.stop().await;
-    let ini = std::fs::read_to_string(&sidecar.ini).unwrap() + "[kubernetes]\nenabled = 0\n";
-    std::fs::write(&sidecar.ini, ini).unwrap();
+    sidecar.beside.snapshots = Snapshots::AsConfigured;
     sidecar.start().await;
     rows("nodetool", 0, 20, 50).await;
     let state = sidecar.backup("nodetool", false).await;
@@ -103,9 +102,8 @@ async fn a_snapshot_is_taken_and_cleared_by_nodetool() {
 
 #[tokio::test]
 async fn a_snapshot_is_taken_and_cleared_by_jolokia() {
-    cassandra().await;
     let url = shared().url();
-    let mut sidecar = Sidecar::launch_with(Bucket::Local, "", &section(&url)).await;
+    let mut sidecar = Sidecar::launch(Bucket::Local, "").await;
     rows("jolokia", 0, 20, 50).await;
     let state = sidecar.backup("jolokia", false).await;
     assert_eq!(phase(&state), Phase::Finished, "{state:?}");
@@ -114,7 +112,7 @@ async fn a_snapshot_is_taken_and_cleared_by_jolokia() {
     medusa::cli(&sidecar.ini, &["verify", "--backup-name", "jolokia", "--enable-md5-checks"]).await;
 
     // Cassandra's own exceptions come with HTTP 200.
-    let service = Service::new(&Snapshots::Jolokia { url }).unwrap();
+    let service = Service::new(&config::Snapshots::Jolokia { url }).unwrap();
     service.take("jolokia-twice").await.unwrap();
     let error = service.take("jolokia-twice").await.unwrap_err();
     assert!(matches!(error, Error::Jolokia { .. }) && error.to_string().contains("already exists"), "{error}");
@@ -123,7 +121,7 @@ async fn a_snapshot_is_taken_and_cleared_by_jolokia() {
 
     sidecar.stop().await;
     let closed = Port::take().unwrap();
-    sidecar.configure("", &section(&format!("http://{}/jolokia/", closed.address()))).await;
+    sidecar.beside.snapshots = Snapshots::Jolokia(format!("http://{}/jolokia/", closed.address()));
     sidecar.start().await;
     let state = sidecar.backup("nobody-there", false).await;
     assert_eq!(phase(&state), Phase::Failed, "{state:?}");

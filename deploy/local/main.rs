@@ -27,7 +27,7 @@ enum Command {
     Quickstart(quickstart::Options),
     /// Makes a cluster with cass-operator and Cassandra that goes on in the background
     Up(ground::UpOptions),
-    /// Makes another cluster's datacenter in a ground
+    /// Makes another datacenter in a ground, of a new cluster or of one that is there
     Add(ground::AddOptions),
     /// Ends the ground of that name; without one all that go on in the background, also what `quickstart --keep` left
     Down {

@@ -54,6 +54,8 @@ async fn a_schedule_fires_backs_up_and_goes_on_after_a_kill() {
     ground.datacenter("dc1", 1, true).await;
     let mut first = ground.operator();
     first.leads().await;
+    // One that was created in the second in which the log begins would be one that was there before.
+    sleep(Duration::from_secs(1)).await;
     let schedule = ground.create(json!({
         "apiVersion": "medusa.k8ssandra.io/v1alpha1",
         "kind": "MedusaBackupSchedule",

@@ -60,6 +60,8 @@ pub mod condition {
     pub const QUEUED: &str = "Queued";
     /// The request is being worked on.
     pub const PROGRESSING: &str = "Progressing";
+    /// The request waits for a person's consent, and the message says to what and how.
+    pub const NEEDS_APPROVAL: &str = "NeedsApproval";
     /// The request ended well.
     pub const COMPLETE: &str = "Complete";
     /// The request ended, and not well; the message says why.
@@ -78,9 +80,10 @@ pub mod condition {
     pub const CLOCK_SKEW: &str = "ClockSkew";
 
     /// Every type above: a condition of another type is never written by us.
-    pub const ALL: [&str; 10] = [
+    pub const ALL: [&str; 11] = [
         QUEUED,
         PROGRESSING,
+        NEEDS_APPROVAL,
         COMPLETE,
         FAILED,
         READY,

@@ -1,6 +1,6 @@
 //! MedusaTask: a request to sync, to purge, or to prepare a restore.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,26 @@ use serde::{Deserialize, Serialize};
         description = "Type of operation"
     ),
     printcolumn(name = "Start", type_ = "date", json_path = ".status.startTime", description = "Start time"),
-    printcolumn(name = "Finish", type_ = "date", json_path = ".status.finishTime", description = "Finish time")
+    printcolumn(name = "Finish", type_ = "date", json_path = ".status.finishTime", description = "Finish time"),
+    printcolumn(
+        name = "Progress",
+        type_ = "string",
+        json_path = ".status.progress",
+        description = "How far the task has come"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        description = "What the task waits for, or why it failed"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Time since the request",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MedusaTaskSpec {
@@ -91,6 +110,23 @@ pub struct MedusaTaskStatus {
     /// The pods that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<String>,
+
+    /// What is true of this task now, one entry a type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::schema::conditions")]
+    pub conditions: Vec<Condition>,
+
+    /// The generation of the task that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// One sentence: what the task waits for, or why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+
+    /// How far the task has come, for people; programs read the lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
 }
 
 /// What one pod did.

@@ -29,7 +29,8 @@ impl Digest {
     }
 
     /// The first hexadecimal digits.
-    pub(crate) fn short(&self, digits: usize) -> String {
+    #[must_use]
+    pub fn short(&self, digits: usize) -> String {
         self.hex().chars().take(digits).collect()
     }
 

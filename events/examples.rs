@@ -8,12 +8,13 @@ use crate::backup::{
 use crate::datacenter::{Incarnation, Led, Overtaken};
 use crate::observed::{
     self, Adopted, BackupJob, BackupType, CatchUp, Gap, Gone, Malformed, Meta, ObjectKind, Observable, Pod,
-    ScheduledOperation, Sidecar, Unobservable,
+    ScheduledOperation, Sidecar, TaskOperation, Unobservable,
 };
 use crate::operator::{ApiAccepted, Checkpoint, Genesis, Leading, SteppedDown};
 use crate::schedule::{
     self, Accepted, Expired, MissReason, Missed, Postponed, Ran, RanLate, Rejected, SkipReason, Skipped,
 };
+use crate::task;
 use crate::{Digest, Epoch, Event, PodName, Time, Uid};
 use std::collections::BTreeMap;
 
@@ -39,7 +40,7 @@ fn meta(name: &str, uid: Uid) -> Meta {
 /// One example of each kind of event, in the order of [`Event::kinds`].
 #[must_use]
 pub fn all() -> Vec<Event> {
-    observed().chain(backup()).chain(schedule()).chain(others()).collect()
+    observed().chain(backup()).chain(schedule()).chain(tasks()).chain(others()).collect()
 }
 
 fn observed() -> impl Iterator<Item = Event> {
@@ -76,6 +77,17 @@ fn observed() -> impl Iterator<Item = Event> {
             keep_complete: Some(7),
             keep_failed: None,
             owned: true,
+        }
+        .into(),
+        observed::Task {
+            meta: meta("weekly-purge", cleaning()),
+            dc: "dc1".into(),
+            operation: TaskOperation::Purge,
+            backup: None,
+            restore_key: None,
+            owned: true,
+            labels: BTreeMap::from([("cassandra.datastax.com/datacenter".into(), "dc1".into())]),
+            annotations: BTreeMap::new(),
         }
         .into(),
         observed::Datacenter {
@@ -266,6 +278,109 @@ fn schedule() -> impl Iterator<Item = Event> {
         }
         .into(),
         Expired { schedule, name: "nightly-1772330400".into(), job: job() }.into(),
+    ]
+    .into_iter()
+}
+
+fn cleaning() -> Uid {
+    "0b7de1c2-7c8a-4d0e-9c7e-54f0c9b1a006".into()
+}
+
+fn tasks() -> impl Iterator<Item = Event> {
+    let (task, pod) = (cleaning(), pod());
+    let call = || task::Call::Purge(pod.clone());
+    let counted = task::Purged { backups: 1, objects: 40, bytes: 1_288_490_188, within_grace: 3 };
+    let node = BackupNode { host: pod.as_str().into(), tokens: vec![0], datacenter: "dc1".into(), rack: "r1".into() };
+    let found = task::Found {
+        name: "nightly-1".into(),
+        backup_type: BackupType::Differential,
+        started: Some(time(5)),
+        finished: Some(time(300)),
+        total_nodes: 1,
+        finished_nodes: 1,
+        nodes: vec![node],
+        files: 40,
+        bytes: 1_288_490_188,
+        completeness: task::Completeness::Complete,
+    };
+    [
+        task::Queued {
+            task: task.clone(),
+            reason: WaitReason::OperationRunning,
+            message: "waits for backup nightly-1 of the same datacenter".into(),
+        }
+        .into(),
+        task::ApprovalNeeded {
+            task: task.clone(),
+            token: "3f0a7c11d2b54e90".into(),
+            removes: 5,
+            known: 5,
+            names: vec!["nightly-1".into()],
+            message: "5 of 5 known backups are not in the bucket".into(),
+        }
+        .into(),
+        task::Started { task: task.clone(), nodes: vec![pod.clone()] }.into(),
+        task::EffectClaimed { task: task.clone(), call: call(), attempt: 1, serial: 1, epoch: EPOCH }.into(),
+        task::ClaimAbandoned { task: task.clone(), call: call(), attempt: 1, serial: 1, epoch: EPOCH }.into(),
+        task::NodeFinished { task: task.clone(), pod: pod.clone(), attempt: 1, purged: Some(counted) }.into(),
+        task::NodeFailed {
+            task: task.clone(),
+            pod: pod.clone(),
+            attempt: 1,
+            reason: "the bucket answers 403: AccessDenied".into(),
+            retryable: true,
+        }
+        .into(),
+        task::NodeUnanswered {
+            task: task.clone(),
+            call: call(),
+            attempt: 1,
+            serial: 1,
+            epoch: EPOCH,
+            in_doubt: true,
+            sidecar: Some(SidecarKind::Medusa),
+            error: "the connection was closed".into(),
+        }
+        .into(),
+        task::NodeLost { task: task.clone(), pod: pod.clone(), reason: "no answer for 10 minutes".into() }.into(),
+        task::Listed {
+            task: task.clone(),
+            pod,
+            serial: 1,
+            epoch: EPOCH,
+            page: 0,
+            last: true,
+            digest: Digest::of(b"what the bucket holds"),
+            total: 12,
+            ours: 7,
+            found: vec![found],
+            missing: vec!["nightly-0".into()],
+        }
+        .into(),
+        task::Reconciled {
+            task: task.clone(),
+            created: vec!["nightly-1".into()],
+            corrected: Vec::new(),
+            removed: vec!["nightly-0".into()],
+        }
+        .into(),
+        task::SyncRequested { task: task.clone(), name: "weekly-purge-sync".into() }.into(),
+        task::Completed { task: task.clone(), message: "3 of 3 nodes purged".into() }.into(),
+        task::Failed { task: task.clone(), outcome: Outcome::Partial, message: "1 of 3 nodes failed".into() }.into(),
+        task::SyncCreated {
+            task: task.clone(),
+            name: "weekly-purge-sync".into(),
+            uid: "0b7de1c2-7c8a-4d0e-9c7e-54f0c9b1a007".into(),
+            foreign: false,
+        }
+        .into(),
+        task::BackupCreated {
+            task,
+            name: "nightly-1".into(),
+            uid: "0b7de1c2-7c8a-4d0e-9c7e-54f0c9b1a002".into(),
+            foreign: false,
+        }
+        .into(),
     ]
     .into_iter()
 }

@@ -73,6 +73,8 @@ families! {
     Backup = backup,
     /// A schedule's slots.
     Schedule = schedule,
+    /// A task's life.
+    Task = task,
     /// A datacenter as a unit of consistency.
     Datacenter = datacenter,
     /// The operator itself: epochs, checkpoints.

@@ -17,6 +17,7 @@ pub mod schedule;
 pub mod schema;
 mod size;
 pub mod subject;
+pub mod task;
 mod text;
 
 pub use chain::Digest;

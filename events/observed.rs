@@ -13,6 +13,8 @@ family! { "observed":
     Backup = "backup" v 1 critical,
     /// A MedusaBackupSchedule appeared, or what we read of it changed.
     Schedule = "schedule" v 1 critical,
+    /// A MedusaTask appeared, or what we read of it changed.
+    Task = "task" v 1 critical,
     /// A CassandraDatacenter appeared, or what we read of it changed.
     Datacenter = "datacenter" v 1 critical,
     /// A pod of a datacenter appeared, or what we read of it changed.
@@ -40,6 +42,8 @@ pub enum ObjectKind {
     MedusaBackup,
     /// `medusa.k8ssandra.io/v1alpha1`.
     MedusaBackupSchedule,
+    /// `medusa.k8ssandra.io/v1alpha1`.
+    MedusaTask,
     /// `cassandra.datastax.com/v1beta1`.
     CassandraDatacenter,
     /// `v1`.
@@ -54,6 +58,7 @@ impl ObjectKind {
             Self::MedusaBackupJob => "MedusaBackupJob",
             Self::MedusaBackup => "MedusaBackup",
             Self::MedusaBackupSchedule => "MedusaBackupSchedule",
+            Self::MedusaTask => "MedusaTask",
             Self::CassandraDatacenter => "CassandraDatacenter",
             Self::Pod => "Pod",
         }
@@ -224,6 +229,56 @@ pub struct Schedule {
     pub owned: bool,
 }
 
+/// What a task does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskOperation {
+    /// Makes what is known of backups match what the bucket holds.
+    Sync,
+    /// Removes the backups that the retention settings let go.
+    Purge,
+    /// Has each sidecar store which node it is to restore.
+    PrepareRestore,
+}
+
+impl TaskOperation {
+    /// As it stands in the custom resource.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Purge => "purge",
+            Self::PrepareRestore => "prepare_restore",
+        }
+    }
+}
+
+/// A MedusaTask as a request.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Task {
+    /// Identity and version.
+    pub meta: Meta,
+    /// `spec.cassandraDatacenter`, as typed.
+    pub dc: Arc<str>,
+    /// `spec.operation`.
+    pub operation: TaskOperation,
+    /// `spec.backupName`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Arc<str>>,
+    /// `spec.restoreKey`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_key: Option<Arc<str>>,
+    /// Whether the object has an owner.
+    #[serde(default)]
+    pub owned: bool,
+    /// Its labels: the sync that follows a purge inherits them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// The annotations that we give meaning to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+}
+
 /// A CassandraDatacenter.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Datacenter {
@@ -299,8 +354,8 @@ pub struct Gone {
     pub inferred: bool,
 }
 
-/// An object from before this log, with what another program said of it: of a MedusaBackupJob its status; of a
-/// MedusaBackupSchedule at most when it last started something.
+/// An object from before this log, with what another program said of it: of a MedusaBackupJob or a MedusaTask its status; of
+/// a MedusaBackupSchedule at most when it last started something.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Adopted {
     /// The kind of the object.

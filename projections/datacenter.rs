@@ -2,11 +2,13 @@
 
 mod forgotten;
 mod schedules;
+mod tasks;
 
 pub use forgotten::{Forgotten, Tombstone};
 
 use crate::backup::{Operation, Stage};
 use crate::schedule::{Schedule, Scheduled};
+use crate::task::{FollowUp, Removal, Task};
 use crate::world::{Head, Touched};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use stheno_events::backup::Summarised;
 use stheno_events::datacenter::{Event as DcEvent, Led};
 use stheno_events::observed::{self, BackupType, ObjectKind, Pod};
+use stheno_events::task::Completeness;
 use stheno_events::{Event, PodName, Time, Uid, backup};
 
 /// All that decides about one datacenter.
@@ -43,6 +46,14 @@ pub struct Datacenter {
     pub scheduled: BTreeMap<Arc<str>, Arc<Scheduled>>,
     /// Up to where the slots of schedules that are gone had ended, by name: who is created anew repeats none.
     pub former_slots: BTreeMap<Arc<str>, Time>,
+    /// Tasks, by UID.
+    pub tasks: BTreeMap<Uid, Arc<Task>>,
+    /// Tasks that have not ended, in order of request.
+    pub open_tasks: BTreeSet<(Time, Uid)>,
+    /// Syncs that purges asked for and that are to be created, by name.
+    pub follow_ups: BTreeMap<Arc<str>, Arc<FollowUp>>,
+    /// Objects that syncs have deleted and that are to go, by UID.
+    pub removals: BTreeMap<Uid, Removal>,
     /// Objects that could not be read, by UID.
     pub malformed: BTreeMap<Uid, Arc<observed::Malformed>>,
     /// Operations that ended and are gone: they left the world, and must not come back to life.
@@ -54,8 +65,12 @@ pub struct Datacenter {
 /// A complete backup of this datacenter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Backup {
-    /// The job that made it; none for an object that the log merely saw.
+    /// The job that made it; none for one that the log merely saw, or that a sync found.
     pub operation: Option<Uid>,
+    /// The sync that found it in the bucket: it has no job here, and its object says what the bucket says.
+    pub sync: Option<Uid>,
+    /// Whether the bucket has all of it, as far as is known.
+    pub completeness: Completeness,
     /// Full or differential.
     pub backup_type: BackupType,
     /// Start.
@@ -73,7 +88,7 @@ pub struct Backup {
 pub enum Object {
     /// To be created. Once it has been, a deletion is the user's and is not undone.
     Wanted,
-    /// Created by us; its status is a projection.
+    /// Created by us, or taken over by a sync; its status is a projection.
     Ours {
         /// Its UID.
         uid: Uid,
@@ -86,6 +101,15 @@ pub enum Object {
 }
 
 impl Backup {
+    /// Who made it known: the job that made it, or the sync that found it. Its object carries this as a label.
+    #[must_use]
+    pub const fn maker(&self) -> Option<&Uid> {
+        match (&self.operation, &self.sync) {
+            (Some(maker), _) | (None, Some(maker)) => Some(maker),
+            (None, None) => None,
+        }
+    }
+
     /// Whether this is its object.
     #[must_use]
     pub fn is(&self, object: &Uid) -> bool {
@@ -100,7 +124,7 @@ impl Datacenter {
     /// Whether any operation has not ended: only then pods are recorded.
     #[must_use]
     pub fn busy(&self) -> bool {
-        !self.open.is_empty()
+        !self.open.is_empty() || !self.open_tasks.is_empty()
     }
 
     /// The operation of a job.
@@ -120,6 +144,7 @@ impl Datacenter {
             Event::Observed(event) => self.observe(event, at, touched),
             Event::Backup(event) => self.backup(event, at, touched),
             Event::Schedule(event) => self.schedule(event, at, touched),
+            Event::Task(event) => self.task(event, at, touched),
             Event::Datacenter(DcEvent::Led(led)) => self.led = Some(led.clone()),
             // What it means is the operator's: see World::apply.
             Event::Datacenter(DcEvent::Overtaken(_)) => {}
@@ -163,6 +188,10 @@ impl Datacenter {
                 self.scheduling(seen, at);
                 touched.push(Touched::Schedule(seen.meta.uid.clone()));
             }
+            observed::Event::Task(seen) => self.tasked(seen, at, touched),
+            observed::Event::Adopted(adopted) if adopted.kind == ObjectKind::MedusaTask => {
+                self.adopted_task(adopted, at, touched);
+            }
             observed::Event::Adopted(adopted) if adopted.kind == ObjectKind::MedusaBackupSchedule => {
                 if let Some(schedule) = self.schedules.get_mut(&adopted.uid) {
                     Arc::make_mut(schedule).adopt(at);
@@ -188,6 +217,8 @@ impl Datacenter {
                 let backup = self.backups.entry(name.clone()).or_insert_with(|| {
                     Arc::new(Backup {
                         operation: None,
+                        sync: None,
+                        completeness: Completeness::Complete,
                         backup_type: object.backup_type,
                         started: None,
                         finished: None,
@@ -195,7 +226,7 @@ impl Datacenter {
                         object: Object::Foreign { uid: uid.clone() },
                     })
                 });
-                let ours = object.operation.is_some() && object.operation == backup.operation;
+                let ours = object.operation.is_some() && object.operation.as_ref() == backup.maker();
                 Arc::make_mut(backup).object = if ours { Object::Ours { uid } } else { Object::Foreign { uid } };
                 touched.push(Touched::Backup(name));
             }
@@ -217,6 +248,9 @@ impl Datacenter {
 
     fn gone(&mut self, gone: &observed::Gone, touched: &mut Vec<Touched>) {
         self.malformed.remove(&gone.uid);
+        if self.removals.remove(&gone.uid).is_some() {
+            touched.push(Touched::Removal(gone.uid.clone()));
+        }
         match gone.kind {
             ObjectKind::MedusaBackupJob => {
                 if let Some(operation) = self.operations.get_mut(&gone.uid) {
@@ -239,6 +273,7 @@ impl Datacenter {
                     touched.push(Touched::Schedule(gone.uid.clone()));
                 }
             }
+            ObjectKind::MedusaTask => self.task_gone(&gone.uid, touched),
             ObjectKind::CassandraDatacenter => {
                 if self.object.as_ref().is_some_and(|object| object.meta.uid == gone.uid) {
                     self.object = None;
@@ -271,6 +306,8 @@ impl Datacenter {
                 let started = operation.started();
                 let made = Backup {
                     operation: Some(job.clone()),
+                    sync: None,
+                    completeness: Completeness::Complete,
                     backup_type: operation.request.backup_type,
                     started,
                     finished: Some(at),
@@ -315,10 +352,14 @@ impl Datacenter {
     fn close_if_ended(&mut self, job: &Uid) {
         if let Some(operation) = self.operations.get(job).filter(|operation| operation.ended()) {
             self.open.remove(&(operation.request.meta.created, job.clone()));
-            if self.open.is_empty() {
-                // Pods are recorded only while an operation needs them.
-                self.pods.clear();
-            }
+            self.rest();
+        }
+    }
+
+    /// Pods are recorded only while an operation needs them.
+    fn rest(&mut self) {
+        if !self.busy() {
+            self.pods.clear();
         }
     }
 
@@ -336,6 +377,9 @@ impl Datacenter {
         let none: Arc<str> = "".into();
         for operation in self.operations.values_mut() {
             Arc::make_mut(operation).request.meta.resource_version = none.clone();
+        }
+        for task in self.tasks.values_mut() {
+            Arc::make_mut(task).request.meta.resource_version = none.clone();
         }
         for pod in self.pods.values_mut() {
             Arc::make_mut(pod).meta.resource_version = none.clone();

@@ -7,10 +7,11 @@ pub mod datacenter;
 pub mod operator;
 pub mod schedule;
 pub mod status;
+pub mod task;
 pub mod world;
 
 pub use datacenter::Datacenter;
 pub use world::{Head, Message, Touched, World};
 
 /// The layout of the serialised [`World`]: raised with every change of its shape or of what a fold does.
-pub const LAYOUT: u32 = 5;
+pub const LAYOUT: u32 = 6;

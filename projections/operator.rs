@@ -88,6 +88,7 @@ impl Operator {
             | observed::Event::BackupJob(_)
             | observed::Event::Backup(_)
             | observed::Event::Schedule(_)
+            | observed::Event::Task(_)
             | observed::Event::Datacenter(_)
             | observed::Event::Pod(_)
             | observed::Event::Gone(_)

@@ -2,12 +2,14 @@
 
 mod announcement;
 mod schedule;
+mod task;
 mod text;
 
 pub use announcement::{Announcement, Severity, announcements};
 pub use schedule::{
     SCHEDULE_LABEL, ScheduledObject, label_value, miss_reason, schedule_status, scheduled_object, skip_reason,
 };
+pub use task::{TASK_LABEL, follow_up, task_status};
 pub use text::size;
 
 use crate::Datacenter;
@@ -20,10 +22,11 @@ use stheno_crds::{
     BackupType, Condition, MedusaBackup, MedusaBackupJobStatus, MedusaBackupSpec, MedusaBackupStatus, condition,
 };
 use stheno_events::backup::{Outcome, WaitReason};
+use stheno_events::task::Completeness;
 use stheno_events::{DcKey, Time, observed};
 use text::{brief_size, sentence, time};
 
-/// Label of a MedusaBackup: UID of the MedusaBackupJob that made it.
+/// Label of a MedusaBackup: UID of the MedusaBackupJob that made it, or of the MedusaTask whose sync found it.
 pub const OPERATION_LABEL: &str = "stheno.io/operation";
 
 /// The words for the state of one node, `status.nodes[].state`.
@@ -79,7 +82,7 @@ pub fn job_status(operation: &Operation, dc: &Datacenter, operator: &Operator) -
 /// It has no owner: it outlives its datacenter, which may be rebuilt from it. None for objects that others made.
 #[must_use]
 pub fn backup_object(name: &str, backup: &Backup, key: &DcKey) -> Option<MedusaBackup> {
-    let operation = backup.operation.as_ref()?;
+    let maker = backup.maker()?;
     if matches!(backup.object, Object::Foreign { .. }) {
         return None;
     }
@@ -92,7 +95,7 @@ pub fn backup_object(name: &str, backup: &Backup, key: &DcKey) -> Option<MedusaB
     };
     let mut object = MedusaBackup::new(name, spec);
     object.metadata.namespace = Some(key.namespace.to_string());
-    object.metadata.labels = Some([(OPERATION_LABEL.to_owned(), operation.to_string())].into());
+    object.metadata.labels = Some([(OPERATION_LABEL.to_owned(), maker.to_string())].into());
     let summary = backup.summary.as_deref();
     object.status = Some(MedusaBackupStatus {
         start_time: backup.started.map(time),
@@ -102,10 +105,19 @@ pub fn backup_object(name: &str, backup: &Backup, key: &DcKey) -> Option<MedusaB
         nodes: summary.map_or_else(Vec::new, |summary| summary.nodes.iter().map(backup_node).collect()),
         total_files: summary.map(|summary| summary.files),
         total_size: summary.map(|summary| size(summary.bytes)),
-        status: Some("SUCCESS".to_owned()),
+        status: Some(completeness(backup.completeness).to_owned()),
         conditions: Vec::new(),
     });
     Some(object)
+}
+
+/// The words of `status.status`: Medusa's.
+const fn completeness(completeness: Completeness) -> &'static str {
+    match completeness {
+        Completeness::Complete => "SUCCESS",
+        Completeness::Unfinished => "IN_PROGRESS",
+        Completeness::Failed => "FAILED",
+    }
 }
 
 fn backup_node(node: &stheno_events::backup::BackupNode) -> BackupNode {

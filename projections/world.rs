@@ -40,6 +40,10 @@ pub enum Touched {
     Backup(Arc<str>),
     /// The schedule with this UID, or an object that it asked for.
     Schedule(Uid),
+    /// The task with this UID, or the sync that it asked for.
+    Task(Uid),
+    /// An object that a sync has deleted, by its UID.
+    Removal(Uid),
     /// An object that cannot be read.
     Malformed(Uid),
 }
@@ -138,7 +142,9 @@ impl World {
             match fact {
                 Fact::Known(Event::Operator(event)) => self.operator.apply(event, envelope.at),
                 Fact::Known(Event::Observed(event)) => self.operator.observe(event, sequence),
-                Fact::Known(Event::Backup(_) | Event::Schedule(_) | Event::Datacenter(_)) => self.unreadable += 1,
+                Fact::Known(Event::Backup(_) | Event::Schedule(_) | Event::Task(_) | Event::Datacenter(_)) => {
+                    self.unreadable += 1
+                }
                 Fact::Unknown { name, version, critical, .. } => {
                     *self.skipped.entry((name.clone(), *version)).or_default() += 1;
                     if *critical {

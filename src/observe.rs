@@ -106,7 +106,12 @@ pub fn highest(world: &World) -> Option<u64> {
         let pods = dc.pods.values().map(|pod| &pod.meta);
         let object = dc.object.iter().map(|object| &object.meta);
         let schedules = dc.schedules.values().map(|schedule| &schedule.request.meta);
-        jobs.chain(pods).chain(object).chain(schedules).filter_map(|meta| meta.resource_version.parse::<u64>().ok())
+        let tasks = dc.tasks.values().map(|task| &task.request.meta);
+        jobs.chain(pods)
+            .chain(object)
+            .chain(schedules)
+            .chain(tasks)
+            .filter_map(|meta| meta.resource_version.parse::<u64>().ok())
     });
     versions.max()
 }

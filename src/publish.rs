@@ -23,6 +23,7 @@ mod desired;
 mod note;
 mod reach;
 mod schedule;
+mod task;
 mod worker;
 mod write;
 
@@ -91,6 +92,11 @@ impl Publisher {
                 Touched::Schedule(uid) => {
                     self.write(schedule::status(world, dc, uid));
                 }
+                Touched::Task(uid) => {
+                    self.write(task::status(world, dc, uid));
+                }
+                // It is deleted when it may be: see `objects`.
+                Touched::Removal(_) => {}
                 // People see it in an announcement: its status is not written, for nothing of it can be trusted.
                 Touched::Malformed(_) => {}
             }
@@ -109,12 +115,17 @@ impl Publisher {
             for schedule in dc.schedules.keys() {
                 self.write(schedule::status(world, key, schedule));
             }
+            for task in dc.tasks.keys() {
+                self.write(task::status(world, key, task));
+            }
         }
     }
 
-    /// What is to be created and deleted for the schedules of a datacenter: whatever else was asked for is not.
+    /// What is to be created and deleted for the schedules and tasks of a datacenter: whatever else was asked for is not.
     pub fn objects(&self, world: &World, dc: &DcKey) {
-        self.order(Order::Objects(dc.clone(), schedule::objects(world, dc)));
+        let mut objects = schedule::objects(world, dc);
+        objects.extend(task::objects(world, dc));
+        self.order(Order::Objects(dc.clone(), objects));
     }
 
     /// Nothing is created or deleted until [`Self::objects`] says so again; what is under way ends.
@@ -155,6 +166,12 @@ impl Publisher {
                 let key = DcKey::new(namespace.clone(), seen.dc.clone());
                 self.write(schedule::status(world, &key, &seen.meta.uid));
             }
+            Observation::Task(seen, _) => {
+                let named = DcKey::new(namespace.clone(), seen.dc.clone());
+                if let Some(key) = home_of(world, &named, &seen.meta.uid) {
+                    self.write(task::status(world, key, &seen.meta.uid));
+                }
+            }
             Observation::Datacenter(_) | Observation::Pod(_) | Observation::Malformed(_) | Observation::Gone(_) => {}
         }
     }
@@ -181,6 +198,9 @@ impl Publisher {
         for schedule in world.datacenter(key).into_iter().flat_map(|dc| dc.schedules.keys()) {
             self.write(schedule::status(world, key, schedule));
         }
+        for (_, task) in world.datacenter(key).into_iter().flat_map(|dc| &dc.open_tasks) {
+            self.write(task::status(world, key, task));
+        }
     }
 
     fn write(&self, desired: Option<Desired>) {
@@ -195,10 +215,10 @@ impl Publisher {
     }
 }
 
-/// The datacenter in whose log a job is, the one that it names now first: an edited reference does not move it.
+/// The datacenter in whose log a job or a task is, the one that it names now first: an edited reference does not move it.
 fn home_of<'a>(world: &'a World, named: &DcKey, job: &Uid) -> Option<&'a DcKey> {
     let holds = |(key, dc): (&'a DcKey, &'a Arc<stheno_projections::Datacenter>)| {
-        dc.operations.contains_key(job).then_some(key)
+        (dc.operations.contains_key(job) || dc.tasks.contains_key(job)).then_some(key)
     };
     world
         .datacenters

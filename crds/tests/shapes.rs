@@ -45,6 +45,7 @@ fn own_fields(kind: &str) -> &'static [&'static str] {
             &["status.conditions", "status.message", "status.nodes", "status.observedGeneration", "status.progress"]
         }
         "MedusaBackup" => &["status.conditions"],
+        "MedusaTask" => &["status.conditions", "status.message", "status.observedGeneration", "status.progress"],
         "MedusaBackupSchedule" => &[
             "spec.catchUp",
             "spec.failedJobsHistoryLimit",
@@ -65,7 +66,7 @@ fn own_fields(kind: &str) -> &'static [&'static str] {
 /// Our own columns: they stand after today's.
 fn own_columns(kind: &str) -> Value {
     match kind {
-        "MedusaBackupJob" => json!([
+        "MedusaBackupJob" | "MedusaTask" => json!([
             ["Progress", "string", ".status.progress", 0],
             ["Message", "string", ".status.message", 0],
             ["Age", "date", ".metadata.creationTimestamp", 1],

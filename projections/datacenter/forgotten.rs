@@ -54,7 +54,11 @@ impl Forgotten {
         let Stage::Ended { started, finished, outcome, message, adopted } = &operation.stage else { return };
         let (message, adopted) = (message.clone(), *adopted);
         let tombstone = Tombstone { started: *started, finished: *finished, outcome: *outcome, message, adopted };
-        let meta = &operation.request.meta;
+        self.lay(&operation.request.meta, tombstone);
+    }
+
+    /// Remembers how the operation of an object had ended.
+    pub(crate) fn lay(&mut self, meta: &Meta, tombstone: Tombstone) {
         self.tombstones.insert((meta.created, meta.uid.clone()), tombstone);
         while self.tombstones.len() > KEPT {
             if let Some(((created, _), _)) = self.tombstones.pop_first() {
@@ -65,11 +69,15 @@ impl Forgotten {
 
     /// The operation of an object that came back.
     pub(crate) fn rise(memory: &mut Arc<Self>, meta: &Meta) -> Option<Stage> {
+        let Tombstone { started, finished, outcome, message, adopted } = Self::lift(memory, meta)?;
+        Some(Stage::Ended { started, finished, outcome, message, adopted })
+    }
+
+    /// How the operation of an object that came back had ended.
+    pub(crate) fn lift(memory: &mut Arc<Self>, meta: &Meta) -> Option<Tombstone> {
         // Nearly all are new: what is shared with a snapshot or a draft is not copied for them.
         memory.tombstone(meta)?;
-        let tombstone = Arc::make_mut(memory).tombstones.remove(&(meta.created, meta.uid.clone()))?;
-        let Tombstone { started, finished, outcome, message, adopted } = tombstone;
-        Some(Stage::Ended { started, finished, outcome, message, adopted })
+        Arc::make_mut(memory).tombstones.remove(&(meta.created, meta.uid.clone()))
     }
 }
 

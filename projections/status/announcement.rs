@@ -4,10 +4,12 @@ use super::text::sentence;
 use super::{miss_reason, skip_reason};
 use crate::Datacenter;
 use crate::backup::{NodeState, Operation, Stage};
+use crate::task::{NodeState as TaskNode, Task};
 use std::sync::Arc;
 use stheno_events::backup::{Event as BackupEvent, Outcome};
 use stheno_events::observed::{Event as ObservedEvent, ObjectKind};
 use stheno_events::schedule::{Event as ScheduleEvent, SkipReason};
+use stheno_events::task::{Call as TaskCall, Event as TaskEvent};
 use stheno_events::{Envelope, Event, EventId, Fact, PodName, Time, Uid};
 
 /// How a Kubernetes Event is typed.
@@ -73,6 +75,11 @@ pub fn announcements(envelope: &Envelope, dc: &Datacenter) -> Vec<Announcement> 
                 let meta = &schedule.request.meta;
                 let object = (ObjectKind::MedusaBackupSchedule, meta.name.clone(), meta.uid.clone());
                 Some((object, slot(event)?))
+            }),
+            Fact::Known(Event::Task(event)) => dc.task_of(event.task()).filter(|task| !task.gone).and_then(|task| {
+                let meta = &task.request.meta;
+                let object = (ObjectKind::MedusaTask, meta.name.clone(), meta.uid.clone());
+                Some((object, work(event, task)?))
             }),
             Fact::Known(Event::Observed(ObservedEvent::Malformed(e))) => {
                 let object = (e.kind, e.name.clone(), e.uid.clone());
@@ -140,6 +147,62 @@ fn backup(event: &BackupEvent, operation: &Operation) -> Option<(Severity, &'sta
         | BackupEvent::NodeFinished(_)
         | BackupEvent::OutcomeDecided(_)
         | BackupEvent::Summarised(_) => return None,
+    };
+    Some(said)
+}
+
+fn work(event: &TaskEvent, task: &Task) -> Option<(Severity, &'static str, String)> {
+    use Severity::{Normal, Warning};
+    let what = task.request.operation.as_str();
+    let said = match event {
+        TaskEvent::Queued(e) => (Normal, "Queued", e.message.to_string()),
+        TaskEvent::ApprovalNeeded(e) => (Warning, "NeedsApproval", e.message.to_string()),
+        TaskEvent::Started(e) if e.nodes.is_empty() => (Normal, "Started", what.to_owned()),
+        TaskEvent::Started(e) => (Normal, "Started", format!("{what} on {} nodes", e.nodes.len())),
+        TaskEvent::NodeFailed(e) if e.retryable => {
+            (Warning, "NodeRetried", format!("{}: {}; it is tried again", e.pod, e.reason))
+        }
+        TaskEvent::NodeFailed(e) => (Warning, "NodeFailed", format!("{}: {}", e.pod, e.reason)),
+        TaskEvent::NodeLost(e) => (Warning, "NodeLost", format!("{}: {}", e.pod, e.reason)),
+        TaskEvent::NodeUnanswered(e) => {
+            let pod = e.call.pod();
+            let first = match &e.call {
+                TaskCall::List(_) => task.sync.failures == 1,
+                TaskCall::Purge(_) | TaskCall::Prepare(_) => task.nodes.get(pod).is_some_and(|node| {
+                    matches!(node.state, TaskNode::Pending { failures: 1, .. } | TaskNode::Called { failures: 1, .. })
+                }),
+            };
+            return first.then(|| (Warning, "NodeUnanswered", format!("{pod}: {}; it is asked again", e.error)));
+        }
+        TaskEvent::Reconciled(e) => {
+            let (new, other, gone) = (e.created.len(), e.corrected.len(), e.removed.len());
+            let note = format!("MedusaBackups: {new} to be created, {other} to be corrected, {gone} to be deleted");
+            (Normal, "Reconciled", note)
+        }
+        TaskEvent::Completed(e) => (Normal, "Completed", e.message.to_string()),
+        TaskEvent::Failed(e) => {
+            let reason = match e.outcome {
+                Outcome::Refused => "Refused",
+                Outcome::DatacenterReplaced => "DatacenterReplaced",
+                Outcome::Complete | Outcome::Partial | Outcome::Failed => "Failed",
+            };
+            (Warning, reason, e.message.to_string())
+        }
+        TaskEvent::SyncCreated(e) if e.foreign => {
+            let note = format!("a MedusaTask {} was there before and stays as it is: no sync follows", e.name);
+            (Warning, "TaskExists", note)
+        }
+        TaskEvent::BackupCreated(e) if e.foreign => {
+            let note = format!("a MedusaBackup {} was there before and stays as it is", e.name);
+            (Warning, "BackupExists", note)
+        }
+        TaskEvent::SyncCreated(_)
+        | TaskEvent::BackupCreated(_)
+        | TaskEvent::EffectClaimed(_)
+        | TaskEvent::ClaimAbandoned(_)
+        | TaskEvent::NodeFinished(_)
+        | TaskEvent::Listed(_)
+        | TaskEvent::SyncRequested(_) => return None,
     };
     Some(said)
 }

@@ -19,7 +19,8 @@ pub(super) struct Args {
     /// A sequence (behind that message), a time (RFC 3339), or how long ago (90m, 7d).
     #[arg(value_name = "TIME|SEQ")]
     point: Point,
-    /// MedusaBackupJob, MedusaBackup, MedusaBackupSchedule, CassandraDatacenter or Pod; short names as in kubectl.
+    /// MedusaBackupJob, MedusaBackup, MedusaBackupSchedule, MedusaTask, CassandraDatacenter or Pod; short names as in
+    /// kubectl.
     #[arg(value_name = "KIND")]
     kind: Option<KindArg>,
     /// One object.

@@ -1,11 +1,16 @@
 //! One line for each event, for a tired person at night: who did what, and what it means.
 
+mod task;
+
+pub(super) use task::{outcome as task_outcome, removed};
+
 use super::text::{count, listed, size};
 use stheno_events::backup::{Call, Event as BackupEvent, Outcome, Progress, SidecarKind, WaitReason};
 use stheno_events::datacenter::Event as DatacenterEvent;
 use stheno_events::observed::{Event as ObservedEvent, ObjectKind};
 use stheno_events::operator::Event as OperatorEvent;
 use stheno_events::schedule::{Event as ScheduleEvent, MissReason, SkipReason};
+use stheno_events::task::Event as TaskEvent;
 use stheno_events::{Event, Fact, Time};
 
 /// How much an event should catch the eye.
@@ -28,6 +33,7 @@ pub fn describe(fact: &Fact) -> String {
         Fact::Known(Event::Observed(event)) => observed(event),
         Fact::Known(Event::Backup(event)) => backup(event),
         Fact::Known(Event::Schedule(event)) => schedule(event),
+        Fact::Known(Event::Task(event)) => task::task(event),
         Fact::Known(Event::Datacenter(event)) => datacenter(event),
         Fact::Known(Event::Operator(event)) => operator(event),
         Fact::Unknown { version, critical: true, .. } => {
@@ -56,6 +62,15 @@ fn observed(event: &ObservedEvent) -> String {
             let suspended = if e.suspended { ", suspended" } else { "" };
             format!("asks for a {} of {} at {:?}{zone}{suspended}", e.operation.as_str(), e.dc, e.cron)
         }
+        ObservedEvent::Task(e) => {
+            let backup = e.backup.as_ref().map(|backup| format!(" (backup {backup})")).unwrap_or_default();
+            match e.meta.deleting {
+                None => format!("asks for {} on {}{backup}", e.operation.as_str(), e.dc),
+                Some(since) => {
+                    format!("is being deleted since {} ({} on {}{backup})", clock(since), e.operation.as_str(), e.dc)
+                }
+            }
+        }
         ObservedEvent::Datacenter(e) => {
             let mut parts = vec![format!("{} of cluster {}", count(i64::from(e.size), "node"), e.cluster)];
             if !e.racks.is_empty() {
@@ -83,6 +98,12 @@ fn observed(event: &ObservedEvent) -> String {
         ObservedEvent::Adopted(e) if e.kind == ObjectKind::MedusaBackupSchedule => {
             "was there before this log began: its times count from now on".into()
         }
+        ObservedEvent::Adopted(e) if e.kind == ObjectKind::MedusaTask && e.finished.is_none() => match e.started {
+            Some(started) => {
+                format!("was started at {} by another program, which alone knows how it ends", clock(started))
+            }
+            None => "was there before this log began: nobody knows whether it was done".into(),
+        },
         ObservedEvent::Adopted(e) => match (e.started, e.finished) {
             (_, Some(finished)) => format!(
                 "had ended at {} before this log began ({} finished, {} failed): it stays as it is",
@@ -304,6 +325,7 @@ pub const fn weight(fact: &Fact) -> Weight {
             ObservedEvent::BackupJob(_)
             | ObservedEvent::Backup(_)
             | ObservedEvent::Schedule(_)
+            | ObservedEvent::Task(_)
             | ObservedEvent::Datacenter(_)
             | ObservedEvent::Pod(_)
             | ObservedEvent::Adopted(_)
@@ -335,6 +357,22 @@ pub const fn weight(fact: &Fact) -> Weight {
             | ScheduleEvent::Skipped(_)
             | ScheduleEvent::ObjectCreated(_)
             | ScheduleEvent::Expired(_) => Weight::Plain,
+        },
+        Fact::Known(Event::Task(event)) => match event {
+            TaskEvent::NodeFailed(_) | TaskEvent::NodeLost(_) | TaskEvent::Failed(_) | TaskEvent::ApprovalNeeded(_) => {
+                Weight::Bad
+            }
+            TaskEvent::Queued(_) | TaskEvent::ClaimAbandoned(_) | TaskEvent::NodeUnanswered(_) => Weight::Care,
+            TaskEvent::SyncCreated(e) if e.foreign => Weight::Care,
+            TaskEvent::BackupCreated(e) if e.foreign => Weight::Care,
+            TaskEvent::NodeFinished(_) | TaskEvent::Completed(_) => Weight::Good,
+            TaskEvent::Started(_)
+            | TaskEvent::EffectClaimed(_)
+            | TaskEvent::Listed(_)
+            | TaskEvent::Reconciled(_)
+            | TaskEvent::SyncRequested(_)
+            | TaskEvent::SyncCreated(_)
+            | TaskEvent::BackupCreated(_) => Weight::Plain,
         },
         Fact::Known(Event::Datacenter(event)) => match event {
             DatacenterEvent::Incarnation(_) | DatacenterEvent::Overtaken(_) => Weight::Care,
@@ -380,6 +418,7 @@ const fn plural(kind: ObjectKind) -> &'static str {
         ObjectKind::MedusaBackupJob => "MedusaBackupJobs",
         ObjectKind::MedusaBackup => "MedusaBackups",
         ObjectKind::MedusaBackupSchedule => "MedusaBackupSchedules",
+        ObjectKind::MedusaTask => "MedusaTasks",
         ObjectKind::CassandraDatacenter => "CassandraDatacenters",
         ObjectKind::Pod => "pods",
     }

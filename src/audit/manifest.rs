@@ -3,12 +3,15 @@
 use kube::CustomResourceExt as _;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use stheno_crds::{MedusaBackup, MedusaBackupJob, MedusaBackupJobSpec, MedusaBackupJobStatus, MedusaBackupSchedule};
+use stheno_crds::{
+    MedusaBackup, MedusaBackupJob, MedusaBackupJobSpec, MedusaBackupJobStatus, MedusaBackupSchedule, MedusaTask,
+};
 use stheno_events::observed::{self, BackupType, Meta, ObjectKind, Pod};
 use stheno_events::{DcKey, Time};
 use stheno_projections::backup::{Node, NodeState, Operation, Stage};
 use stheno_projections::datacenter::{Backup, Object};
 use stheno_projections::schedule::Schedule;
+use stheno_projections::task::Task;
 use stheno_projections::{Datacenter, World, status};
 
 /// One object as it stood.
@@ -51,7 +54,12 @@ fn of_datacenter(world: &World, key: &DcKey, dc: &Datacenter) -> Vec<Manifest> {
         .schedules
         .values()
         .map(|one| manifest(ObjectKind::MedusaBackupSchedule, &one.request.meta.name, schedule(world, key, dc, one)));
-    jobs.chain(backups).chain(schedules).chain(object).chain(pods).collect()
+    let tasks = dc
+        .tasks
+        .values()
+        .filter(|task| !task.gone)
+        .map(|one| manifest(ObjectKind::MedusaTask, &one.request.meta.name, task(world, key, dc, one)));
+    jobs.chain(backups).chain(schedules).chain(tasks).chain(object).chain(pods).collect()
 }
 
 fn job(world: &World, key: &DcKey, dc: &Datacenter, operation: &Operation) -> Value {
@@ -150,6 +158,34 @@ fn schedule(world: &World, key: &DcKey, dc: &Datacenter, schedule: &Schedule) ->
     object
 }
 
+fn task(world: &World, key: &DcKey, dc: &Datacenter, task: &Task) -> Value {
+    let request = &task.request;
+    let mut spec = json!({"operation": request.operation.as_str(), "cassandraDatacenter": request.dc});
+    if let Some(backup) = &request.backup {
+        spec["backupName"] = json!(backup);
+    }
+    if let Some(restore_key) = &request.restore_key {
+        spec["restoreKey"] = json!(restore_key);
+    }
+    let mut metadata = metadata(key, &request.meta);
+    if !request.labels.is_empty() {
+        metadata.insert("labels".into(), json!(request.labels));
+    }
+    if !request.annotations.is_empty() {
+        metadata.insert("annotations".into(), json!(request.annotations));
+    }
+    let mut object = json!({
+        "apiVersion": format!("{}/{}", stheno_crds::GROUP, stheno_crds::VERSION),
+        "kind": "MedusaTask",
+        "metadata": metadata,
+        "spec": spec,
+    });
+    if let Some(status) = status::task_status(task, dc, &world.operator) {
+        object["status"] = json!(status);
+    }
+    object
+}
+
 fn datacenter(key: &DcKey, object: &observed::Datacenter) -> Value {
     let conditions: Vec<Value> =
         object.conditions.iter().map(|(name, status)| json!({"type": name, "status": status})).collect();
@@ -243,6 +279,7 @@ pub(super) fn columns(kind: ObjectKind) -> Vec<Column> {
         ObjectKind::MedusaBackupJob => MedusaBackupJob::crd(),
         ObjectKind::MedusaBackup => MedusaBackup::crd(),
         ObjectKind::MedusaBackupSchedule => MedusaBackupSchedule::crd(),
+        ObjectKind::MedusaTask => MedusaTask::crd(),
         ObjectKind::CassandraDatacenter => {
             return own(&[
                 ("Size", ".spec.size", false),

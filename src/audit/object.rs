@@ -6,6 +6,7 @@ use std::sync::Arc;
 use stheno_events::backup::Event as BackupEvent;
 use stheno_events::observed::{Event as ObservedEvent, ObjectKind, ScheduledOperation};
 use stheno_events::schedule::{Event as ScheduleEvent, Requested};
+use stheno_events::task::Event as TaskEvent;
 use stheno_events::{DcKey, Event, Uid};
 
 /// A kind as people type it: as in `kubectl get`, in any case, singular or plural.
@@ -13,10 +14,11 @@ use stheno_events::{DcKey, Event, Uid};
 pub struct KindArg(pub ObjectKind);
 
 impl KindArg {
-    const NAMES: [(ObjectKind, &'static [&'static str]); 5] = [
+    const NAMES: [(ObjectKind, &'static [&'static str]); 6] = [
         (ObjectKind::MedusaBackupJob, &["medusabackupjob", "backupjob", "job"]),
         (ObjectKind::MedusaBackup, &["medusabackup", "backup"]),
         (ObjectKind::MedusaBackupSchedule, &["medusabackupschedule", "backupschedule", "schedule"]),
+        (ObjectKind::MedusaTask, &["medusatask", "task"]),
         (ObjectKind::CassandraDatacenter, &["cassandradatacenter", "cassdc", "datacenter", "dc"]),
         (ObjectKind::Pod, &["pod", "po"]),
     ];
@@ -96,12 +98,13 @@ const fn short(kind: ObjectKind) -> &'static str {
         ObjectKind::MedusaBackupJob => "job",
         ObjectKind::MedusaBackup => "backup",
         ObjectKind::MedusaBackupSchedule => "schedule",
+        ObjectKind::MedusaTask => "task",
         ObjectKind::CassandraDatacenter => "datacenter",
         ObjectKind::Pod => "pod",
     }
 }
 
-/// What the log has said of names so far: events after the first name a job or a schedule by its UID only.
+/// What the log has said of names so far: events after the first name a job, a schedule or a task by its UID only.
 #[derive(Debug, Default)]
 pub struct Names {
     jobs: BTreeMap<Uid, Arc<str>>,
@@ -113,14 +116,18 @@ impl Names {
         let meta = match event {
             Event::Observed(ObservedEvent::BackupJob(job)) => &job.meta,
             Event::Observed(ObservedEvent::Schedule(schedule)) => &schedule.meta,
-            Event::Observed(_) | Event::Backup(_) | Event::Schedule(_) | Event::Datacenter(_) | Event::Operator(_) => {
-                return;
-            }
+            Event::Observed(ObservedEvent::Task(task)) => &task.meta,
+            Event::Observed(_)
+            | Event::Backup(_)
+            | Event::Schedule(_)
+            | Event::Task(_)
+            | Event::Datacenter(_)
+            | Event::Operator(_) => return,
         };
         self.jobs.entry(meta.uid.clone()).or_insert_with(|| meta.name.clone());
     }
 
-    /// The name of a job or a schedule.
+    /// The name of a job, a schedule or a task.
     #[must_use]
     pub fn job(&self, uid: &Uid) -> Option<&Arc<str>> {
         self.jobs.get(uid)
@@ -144,6 +151,7 @@ impl Names {
                 ObservedEvent::BackupJob(e) => seen(ObjectKind::MedusaBackupJob, &e.meta),
                 ObservedEvent::Backup(e) => seen(ObjectKind::MedusaBackup, &e.meta),
                 ObservedEvent::Schedule(e) => seen(ObjectKind::MedusaBackupSchedule, &e.meta),
+                ObservedEvent::Task(e) => seen(ObjectKind::MedusaTask, &e.meta),
                 ObservedEvent::Datacenter(e) => seen(ObjectKind::CassandraDatacenter, &e.meta),
                 ObservedEvent::Pod(e) => seen(ObjectKind::Pod, &e.meta),
                 ObservedEvent::Gone(e) => vec![object(e.kind, Some(e.name.clone()), Some(&e.uid))],
@@ -206,6 +214,40 @@ impl Names {
                 }
                 objects
             }
+            Event::Task(event) => {
+                let uid = event.task();
+                let mut objects = vec![object(ObjectKind::MedusaTask, self.job(uid).cloned(), Some(uid))];
+                if let Some(pod) = pod_of_task(event) {
+                    objects.push(object(ObjectKind::Pod, Some(pod.as_str().into()), None));
+                }
+                let backup = |name: &Arc<str>, uid| object(ObjectKind::MedusaBackup, Some(name.clone()), uid);
+                match event {
+                    TaskEvent::Reconciled(e) => {
+                        let names = e.created.iter().chain(&e.corrected).chain(&e.removed);
+                        objects.extend(names.map(|name| backup(name, None)));
+                    }
+                    TaskEvent::BackupCreated(e) => objects.push(backup(&e.name, Some(&e.uid))),
+                    TaskEvent::SyncRequested(e) => {
+                        objects.push(object(ObjectKind::MedusaTask, Some(e.name.clone()), None));
+                    }
+                    TaskEvent::SyncCreated(e) => {
+                        objects.push(object(ObjectKind::MedusaTask, Some(e.name.clone()), Some(&e.uid)));
+                    }
+                    TaskEvent::Started(_) | TaskEvent::Completed(_) | TaskEvent::Failed(_) => {
+                        objects.push(object(ObjectKind::CassandraDatacenter, dc.map(|dc| dc.name.clone()), None));
+                    }
+                    TaskEvent::Queued(_)
+                    | TaskEvent::ApprovalNeeded(_)
+                    | TaskEvent::EffectClaimed(_)
+                    | TaskEvent::ClaimAbandoned(_)
+                    | TaskEvent::NodeFinished(_)
+                    | TaskEvent::NodeFailed(_)
+                    | TaskEvent::NodeUnanswered(_)
+                    | TaskEvent::NodeLost(_)
+                    | TaskEvent::Listed(_) => {}
+                }
+                objects
+            }
             Event::Datacenter(_) => {
                 vec![object(ObjectKind::CassandraDatacenter, dc.map(|dc| dc.name.clone()), None)]
             }
@@ -238,5 +280,27 @@ const fn pod_of(event: &BackupEvent) -> Option<&stheno_events::PodName> {
         | BackupEvent::Completed(_)
         | BackupEvent::Failed(_)
         | BackupEvent::ObjectCreated(_) => None,
+    }
+}
+
+/// The pod that an event of a task is about.
+const fn pod_of_task(event: &TaskEvent) -> Option<&stheno_events::PodName> {
+    match event {
+        TaskEvent::EffectClaimed(e) => Some(e.call.pod()),
+        TaskEvent::ClaimAbandoned(e) => Some(e.call.pod()),
+        TaskEvent::NodeUnanswered(e) => Some(e.call.pod()),
+        TaskEvent::NodeFinished(e) => Some(&e.pod),
+        TaskEvent::NodeFailed(e) => Some(&e.pod),
+        TaskEvent::NodeLost(e) => Some(&e.pod),
+        TaskEvent::Listed(e) => Some(&e.pod),
+        TaskEvent::Queued(_)
+        | TaskEvent::ApprovalNeeded(_)
+        | TaskEvent::Started(_)
+        | TaskEvent::Reconciled(_)
+        | TaskEvent::SyncRequested(_)
+        | TaskEvent::Completed(_)
+        | TaskEvent::Failed(_)
+        | TaskEvent::SyncCreated(_)
+        | TaskEvent::BackupCreated(_) => None,
     }
 }

@@ -15,7 +15,8 @@ use stheno_projections::World;
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Example: stheno audit show medusabackupjob prod/nightly-1")]
 pub(super) struct Args {
-    /// MedusaBackupJob, MedusaBackup, CassandraDatacenter or Pod; short names as in kubectl.
+    /// MedusaBackupJob, MedusaBackup, MedusaBackupSchedule, MedusaTask, CassandraDatacenter or Pod; short names as in
+    /// kubectl.
     #[arg(value_name = "KIND")]
     kind: KindArg,
     /// The object.

@@ -1,6 +1,6 @@
 //! The state of an object in a few words, out of the projection.
 
-use super::describe::{outcome, reason};
+use super::describe::{outcome, reason, task_outcome};
 use super::text::count;
 use stheno_events::observed::ObjectKind;
 use stheno_events::{PodName, Time, Uid};
@@ -8,6 +8,7 @@ use stheno_projections::Datacenter;
 use stheno_projections::backup::{NodeState, Operation, Stage};
 use stheno_projections::datacenter::Object;
 use stheno_projections::schedule::Plan;
+use stheno_projections::task::Stage as TaskStage;
 
 /// The state of an object of a datacenter.
 #[must_use]
@@ -16,6 +17,7 @@ pub(super) fn state(dc: &Datacenter, kind: ObjectKind, name: &str, uid: Option<&
         ObjectKind::MedusaBackupJob => job(dc, uid),
         ObjectKind::MedusaBackup => backup(dc, name),
         ObjectKind::MedusaBackupSchedule => schedule(dc, uid),
+        ObjectKind::MedusaTask => task(dc, uid),
         ObjectKind::CassandraDatacenter => datacenter(dc),
         ObjectKind::Pod => pod(dc, &PodName::from(name)),
     }
@@ -81,6 +83,36 @@ fn schedule(dc: &Datacenter, uid: Option<&Uid>) -> String {
         Plan::Times { next: Some(next) } => format!("next at {}", clock(next)),
         Plan::Times { next: None } => "never comes".into(),
     }
+}
+
+fn task(dc: &Datacenter, uid: Option<&Uid>) -> String {
+    let Some(uid) = uid else { return "unknown".into() };
+    if dc.malformed.contains_key(uid) {
+        return "malformed".into();
+    }
+    let Some(task) = dc.task_of(uid) else { return "gone".into() };
+    let ended = task.nodes.values().filter(|node| node.state.ended()).count();
+    let mut text = match &task.stage {
+        TaskStage::Waiting { .. } | TaskStage::Running { .. } if task.approval.is_some() => "needs approval".to_owned(),
+        TaskStage::Waiting { wait: None, .. } => "waiting".into(),
+        TaskStage::Waiting { wait: Some(wait), .. } => format!("waiting: {}", reason(wait.reason)),
+        TaskStage::Running { .. } if task.nodes.is_empty() => match &task.sync.listing {
+            Some(listing) if listing.whole => {
+                format!("listed: {} to take in, {} missing", listing.found.len(), listing.missing.len())
+            }
+            Some(_) | None => "running".into(),
+        },
+        TaskStage::Running { .. } => format!("running: {ended} of {}", count(task.nodes.len(), "node")),
+        TaskStage::Ended { outcome: how, adopted: false, .. } => task_outcome(*how).to_owned(),
+        TaskStage::Ended { outcome: how, adopted: true, .. } => format!("{}, before this log", task_outcome(*how)),
+    };
+    if task.foreign && !task.ended() {
+        text.push_str(" (another program's)");
+    }
+    if task.gone {
+        text.push_str(", object deleted");
+    }
+    text
 }
 
 fn datacenter(dc: &Datacenter) -> String {

@@ -1,5 +1,7 @@
-//! `audit why`: what led to where a job stands, in at most 15 lines: who asked, what was decided, what each pod answered,
+//! `audit why`: what led to where a job or a task stands, in at most 15 lines: who asked, what was decided, what each pod answered,
 //! what it waits for now, and what to do next.
+
+mod task;
 
 use super::describe::{outcome, reason};
 use super::object::{KindArg, NameArg};
@@ -10,7 +12,7 @@ use super::text::{count, size};
 use serde::Serialize;
 use std::sync::Arc;
 use stheno_events::backup::{Event as BackupEvent, Outcome, WaitReason};
-use stheno_events::observed::{Event as ObservedEvent, ObjectKind};
+use stheno_events::observed::{Event as ObservedEvent, Meta, ObjectKind};
 use stheno_events::{DcKey, Event, Fact, Time, Uid, datacenter};
 use stheno_projections::backup::{Node, NodeState, Operation, Stage};
 use stheno_projections::{Datacenter, World};
@@ -22,7 +24,7 @@ const PODS: usize = 5;
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Example: stheno audit why medusabackupjob prod/nightly-1")]
 pub(super) struct Args {
-    /// MedusaBackupJob or MedusaBackup; short names as in kubectl.
+    /// MedusaBackupJob, MedusaBackup or MedusaTask; short names as in kubectl.
     #[arg(value_name = "KIND")]
     kind: KindArg,
     /// The object.
@@ -63,17 +65,17 @@ impl Args {
     /// # Errors
     /// When the log cannot be read, never met the object, or the kind is not one that is decided about.
     pub(super) async fn run(&self, source: &Source, format: Format, screen: Screen<'_>) -> anyhow::Result<()> {
-        if !matches!(self.kind.0, ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup) {
+        if !matches!(self.kind.0, ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup | ObjectKind::MedusaTask) {
             anyhow::bail!(
-                "nothing is decided about a {}: ask for a MedusaBackupJob, or see `stheno audit show`",
+                "nothing is decided about a {}: ask for a MedusaBackupJob or a MedusaTask, or see `stheno audit show`",
                 self.kind.0.as_str()
             );
         }
-        let (found, similar) = self.job(source).await?;
+        let (found, similar) = self.request(source).await?;
         let Some((key, uid)) = found else {
             anyhow::bail!("the log has never met {} {}{similar}", self.kind.0.as_str(), self.name);
         };
-        let (mut world, mut story) = (World::default(), Story::default());
+        let (mut world, mut story, mut work) = (World::default(), Story::default(), task::Story::default());
         let mut reader = source.read(1, Scope::default()).await?;
         while let Some(entry) = reader.next().await? {
             if let (Some(place), Ok(envelope)) = (entry.datacenter(), &entry.envelope)
@@ -81,17 +83,22 @@ impl Args {
             {
                 for fact in &envelope.events {
                     if let Fact::Known(event) = fact {
-                        story.hear(event, &uid, entry.sequence, envelope.at, (envelope.epoch.0, &envelope.by));
+                        let by = (envelope.epoch.0, &envelope.by);
+                        story.hear(event, &uid, entry.sequence, envelope.at, by);
+                        work.hear(event, &uid, entry.sequence, envelope.at, by);
                     }
                 }
             }
             entry.fold(entry.digest(), &mut world);
         }
-        let dc = world.datacenter(&key);
-        let Some((dc, operation)) = dc.and_then(|dc| Some((dc, dc.operation(&uid)?))) else {
+        let lines = world.datacenter(&key).and_then(|dc| match (dc.operation(&uid), dc.task_of(&uid)) {
+            (Some(operation), _) => Some(story.lines(&world, dc, operation)),
+            (None, Some(task)) => Some(work.lines(&world, dc, task)),
+            (None, None) => None,
+        });
+        let Some(lines) = lines else {
             anyhow::bail!("{} {} is no longer in the fold: see `stheno audit show`", self.kind.0.as_str(), self.name);
         };
-        let lines = story.lines(&world, dc, operation);
         match format {
             Format::Text => {
                 for line in lines {
@@ -105,23 +112,33 @@ impl Args {
         Ok(())
     }
 
-    /// The latest job of that name, and names like it.
-    async fn job(&self, source: &Source) -> anyhow::Result<(Option<(DcKey, Uid)>, Similar)> {
+    /// The latest job or task of that name, and names like it.
+    async fn request(&self, source: &Source) -> anyhow::Result<(Option<(DcKey, Uid)>, Similar)> {
         let mut reader = source.read(1, Scope::default()).await?;
         let (mut found, mut similar) = (None, Similar::to(self.name.to_string()));
         while let Some(entry) = reader.next().await? {
             let (Some(key), Ok(envelope)) = (entry.datacenter(), &entry.envelope) else { continue };
             for fact in &envelope.events {
-                if let Fact::Known(Event::Observed(ObservedEvent::BackupJob(job))) = fact {
-                    if key.namespace == self.name.namespace && job.meta.name == self.name.name {
-                        found = Some((key.clone(), job.meta.uid.clone()));
+                if let Some(meta) = self.asked(fact) {
+                    if key.namespace == self.name.namespace && meta.name == self.name.name {
+                        found = Some((key.clone(), meta.uid.clone()));
                     } else {
-                        similar.offer(format!("{}/{}", key.namespace, job.meta.name));
+                        similar.offer(format!("{}/{}", key.namespace, meta.name));
                     }
                 }
             }
         }
         Ok((found, similar))
+    }
+
+    /// The request that a fact shows, where it is of the kind that was asked for.
+    const fn asked<'f>(&self, fact: &'f Fact) -> Option<&'f Meta> {
+        let task = matches!(self.kind.0, ObjectKind::MedusaTask);
+        match fact {
+            Fact::Known(Event::Observed(ObservedEvent::BackupJob(job))) if !task => Some(&job.meta),
+            Fact::Known(Event::Observed(ObservedEvent::Task(seen))) if task => Some(&seen.meta),
+            Fact::Known(_) | Fact::Unknown { .. } => None,
+        }
     }
 }
 
@@ -162,7 +179,12 @@ impl Story {
             Event::Datacenter(datacenter::Event::Led(led)) if self.asked.is_some() && self.ended.is_none() => {
                 self.terms.push((sequence, at, led.epoch.0));
             }
-            Event::Observed(_) | Event::Backup(_) | Event::Schedule(_) | Event::Datacenter(_) | Event::Operator(_) => {}
+            Event::Observed(_)
+            | Event::Backup(_)
+            | Event::Schedule(_)
+            | Event::Task(_)
+            | Event::Datacenter(_)
+            | Event::Operator(_) => {}
         }
     }
 
@@ -251,8 +273,8 @@ fn answer(node: &Node) -> String {
     }
 }
 
-/// What it waits for now, and what to do next.
-fn stands(world: &World, dc: &Datacenter, operation: &Operation) -> (String, String) {
+/// Why nothing is decided or started at all, and what to do about it.
+fn held(world: &World, dc: &Datacenter) -> Option<(String, String)> {
     let held =
         dc.frozen.as_deref().or(world.operator.frozen.as_deref()).map(|frozen| {
             (format!("nothing is decided here: {frozen}"), "run the newer stheno that wrote it".to_owned())
@@ -262,11 +284,16 @@ fn stands(world: &World, dc: &Datacenter, operation: &Operation) -> (String, Str
         let next = "a person accepts what the API server holds now, as the operator's condition Observable says how";
         Some((format!("nothing is started: {backwards}"), next.to_owned()))
     });
-    let held = held.or_else(|| {
+    held.or_else(|| {
         let (kind, why) = world.operator.unobservable.first_key_value()?;
         let next = format!("give the operator the right to list {}", kind.as_str());
         Some((format!("nothing is decided: {} cannot be listed: {why}", kind.as_str()), next))
-    });
+    })
+}
+
+/// What it waits for now, and what to do next.
+fn stands(world: &World, dc: &Datacenter, operation: &Operation) -> (String, String) {
+    let held = held(world, dc);
     let open = matches!(operation.stage, Stage::Waiting { .. } | Stage::Running { .. } | Stage::Closing { .. });
     if let (Some(held), true) = (held, open) {
         return held;

@@ -4,7 +4,7 @@ mod due;
 
 pub use due::{due, wake};
 
-use crate::{Context, names, policy, schedule};
+use crate::{Context, names, policy, schedule, task};
 use std::sync::Arc;
 use stheno_events::backup::{
     Call, Completed, EffectClaimed, Failed, NodeLost, Outcome, OutcomeDecided, Queued, Started, WaitReason,
@@ -87,6 +87,13 @@ fn waiting(
             "waits for the backups of the same datacenter that were asked for earlier".to_owned()
         };
         (WaitReason::OperationRunning, message)
+    } else if let Some(purge) = task::purge_before(dc, operation.request.meta.created, job) {
+        let message = if place.in_line < policy::NAMED_WAITS {
+            format!("waits for purge {} of the same datacenter", purge.request.meta.name)
+        } else {
+            "waits for a purge of the same datacenter that was asked for earlier".to_owned()
+        };
+        (WaitReason::OperationRunning, message)
     } else {
         match ready(dc, context) {
             Ok(nodes) => return vec![Started { job: job.clone(), nodes }.into()],
@@ -110,8 +117,47 @@ fn refused(job: &Uid, message: &str) -> Event {
     OutcomeDecided { job: job.clone(), outcome: Outcome::Refused, message: message.into() }.into()
 }
 
-/// The pods of a datacenter that can be backed up now, or what is missing.
-fn ready(dc: &Datacenter, context: Context<'_>) -> Result<Vec<PodName>, (WaitReason, String)> {
+/// The pods of a datacenter once all of them can be called, or what is missing.
+pub(crate) fn ready(dc: &Datacenter, context: Context<'_>) -> Result<Vec<PodName>, (WaitReason, String)> {
+    let (pods, wanted) = there(dc, context)?;
+    if pods.len() < wanted {
+        let message = format!("datacenter {} has {} of {wanted} pods", context.key.name, pods.len());
+        return Err((WaitReason::PodsMissing, message));
+    }
+    match pods.iter().find_map(|pod| unready(pod)) {
+        Some(not_ready) => Err(not_ready),
+        None => Ok(pods.into_iter().map(|pod| pod.name()).collect()),
+    }
+}
+
+/// The pods of a datacenter that can be called, or why none can.
+pub(crate) fn reachable(dc: &Datacenter, context: Context<'_>) -> Result<Vec<PodName>, (WaitReason, String)> {
+    let (pods, _) = there(dc, context)?;
+    let callable: Vec<PodName> = pods.iter().filter(|pod| callable(pod)).map(|pod| pod.name()).collect();
+    match pods.iter().find_map(|pod| unready(pod)) {
+        Some(not_ready) if callable.is_empty() => Err(not_ready),
+        Some(_) | None => Ok(callable),
+    }
+}
+
+/// Why a pod's sidecar cannot be called.
+fn unready(pod: &Pod) -> Option<(WaitReason, String)> {
+    if pod.sidecar.is_none() {
+        let message =
+            format!("pod {} has no container \"medusa\": add the medusa section to the cluster", pod.meta.name);
+        return Some((WaitReason::SidecarMissing, message));
+    }
+    (!callable(pod)).then(|| {
+        let message =
+            format!("the sidecar of pod {} is not ready: see the logs of its container medusa", pod.meta.name);
+        (WaitReason::SidecarNotReady, message)
+    })
+}
+
+type Pods<'a> = (Vec<&'a Arc<Pod>>, usize);
+
+/// The pods of a datacenter, at least one, and how many there should be.
+fn there<'a>(dc: &'a Datacenter, context: Context<'_>) -> Result<Pods<'a>, (WaitReason, String)> {
     let key = context.key;
     let Some(object) = &dc.object else {
         let message = format!("no CassandraDatacenter {:?} in namespace {}", key.name, key.namespace);
@@ -125,24 +171,15 @@ fn ready(dc: &Datacenter, context: Context<'_>) -> Result<Vec<PodName>, (WaitRea
     let pods: Vec<&Arc<Pod>> =
         dc.pods.values().filter(|pod| *pod.cluster == *cluster && pod.meta.deleting.is_none()).collect();
     let wanted = usize::try_from(object.size).unwrap_or(0);
-    if pods.is_empty() || pods.len() < wanted {
-        let message = format!("datacenter {} has {} of {wanted} pods", key.name, pods.len());
+    if pods.is_empty() {
+        let message = format!("datacenter {} has 0 of {wanted} pods", key.name);
         return Err((WaitReason::PodsMissing, message));
     }
-    if let Some(pod) = pods.iter().find(|pod| pod.sidecar.is_none()) {
-        let message =
-            format!("pod {} has no container \"medusa\": add the medusa section to the cluster", pod.meta.name);
-        return Err((WaitReason::SidecarMissing, message));
-    }
-    if let Some(pod) = pods.iter().find(|pod| !callable(pod)) {
-        let message =
-            format!("the sidecar of pod {} is not ready: see the logs of its container medusa", pod.meta.name);
-        return Err((WaitReason::SidecarNotReady, message));
-    }
-    Ok(pods.into_iter().map(|pod| pod.name()).collect())
+    Ok((pods, wanted))
 }
 
-fn callable(pod: &Pod) -> bool {
+/// Whether a pod's sidecar can be called.
+pub(crate) fn callable(pod: &Pod) -> bool {
     pod.ip.is_some() && pod.sidecar.as_ref().is_some_and(|sidecar| sidecar.ready)
 }
 
@@ -208,7 +245,7 @@ fn running(dc: &Datacenter, context: Context<'_>, operation: &Operation, since: 
 }
 
 /// Until when nothing may be started here, if that is still to come.
-fn quiet_until(dc: &Datacenter, context: Context<'_>) -> Option<Time> {
+pub(crate) fn quiet_until(dc: &Datacenter, context: Context<'_>) -> Option<Time> {
     let led = dc.led.as_ref().filter(|led| led.epoch == context.epoch)?;
     led.quiet_until.filter(|until| context.now < *until)
 }

@@ -1,7 +1,7 @@
 //! A message in the making: facts first, then every decision that follows from them, all or nothing.
 
 use crate::{Context, decide, policy};
-use stheno_events::{Event, Process, Time, backup, datacenter, schedule};
+use stheno_events::{Event, Process, Time, backup, datacenter, schedule, task};
 use stheno_projections::Datacenter;
 
 /// Rounds of deciding in one message; more would mean that decisions chase each other.
@@ -57,6 +57,7 @@ impl Draft {
                 process = Some(match &event {
                     Event::Backup(_) => Process::Backup,
                     Event::Schedule(_) => Process::Schedule,
+                    Event::Task(_) => Process::Task,
                     Event::Datacenter(_) => Process::Datacenter,
                     Event::Observed(_) => Process::Observed,
                     Event::Operator(_) => Process::Operator,
@@ -91,6 +92,17 @@ pub const fn is_decision(event: &Event) -> bool {
             | schedule::Event::Missed(_)
             | schedule::Event::Expired(_),
         )
+        | Event::Task(
+            task::Event::Queued(_)
+            | task::Event::ApprovalNeeded(_)
+            | task::Event::Started(_)
+            | task::Event::EffectClaimed(_)
+            | task::Event::NodeLost(_)
+            | task::Event::Reconciled(_)
+            | task::Event::SyncRequested(_)
+            | task::Event::Completed(_)
+            | task::Event::Failed(_),
+        )
         | Event::Datacenter(datacenter::Event::Incarnation(_)) => true,
         Event::Backup(
             backup::Event::ClaimAbandoned(_)
@@ -104,6 +116,15 @@ pub const fn is_decision(event: &Event) -> bool {
             | backup::Event::ObjectCreated(_),
         )
         | Event::Schedule(schedule::Event::ObjectCreated(_))
+        | Event::Task(
+            task::Event::ClaimAbandoned(_)
+            | task::Event::NodeFinished(_)
+            | task::Event::NodeFailed(_)
+            | task::Event::NodeUnanswered(_)
+            | task::Event::Listed(_)
+            | task::Event::SyncCreated(_)
+            | task::Event::BackupCreated(_),
+        )
         | Event::Datacenter(_)
         | Event::Observed(_)
         | Event::Operator(_) => false,

@@ -48,7 +48,7 @@ pub enum Command {
     },
     /// This process leads: publish everything that differs.
     PublishAll,
-    /// What is to be created and deleted for the schedules of a datacenter may have changed: what was asked for before
+    /// What is to be created and deleted for the schedules and tasks of a datacenter may have changed: what was asked for before
     /// and is not wanted any more is not done.
     Objects(DcKey),
     /// Nothing may be created or deleted now; answered by nothing.
@@ -190,10 +190,11 @@ pub struct Engine {
 }
 
 /// The kinds whose first list a leader waits for.
-pub const WATCHED: [ObjectKind; 5] = [
+pub const WATCHED: [ObjectKind; 6] = [
     ObjectKind::MedusaBackupJob,
     ObjectKind::MedusaBackup,
     ObjectKind::MedusaBackupSchedule,
+    ObjectKind::MedusaTask,
     ObjectKind::CassandraDatacenter,
     ObjectKind::Pod,
 ];
@@ -230,7 +231,7 @@ impl Engine {
         };
         let world = std::mem::take(&mut engine.world);
         for (key, dc) in &world.datacenters {
-            let recorded = dc.operations.keys().chain(dc.schedules.keys());
+            let recorded = dc.operations.keys().chain(dc.schedules.keys()).chain(dc.tasks.keys());
             engine.homes.extend(recorded.map(|uid| (uid.clone(), key.clone())));
         }
         engine.world = world;
@@ -307,7 +308,9 @@ impl Engine {
                     self.look_again(key);
                 }
                 if let Some(objects) = &mut self.objects
-                    && touched.iter().any(|touched| matches!(touched, Touched::Schedule(_)))
+                    && touched
+                        .iter()
+                        .any(|touched| matches!(touched, Touched::Schedule(_) | Touched::Task(_) | Touched::Removal(_)))
                 {
                     objects.insert(key.clone());
                 }

@@ -9,13 +9,15 @@ pub mod draft;
 pub mod effect;
 pub mod engine;
 pub mod host_map;
+pub mod listing;
 pub mod names;
 pub mod observation;
 pub mod policy;
 pub mod restorable;
 pub mod schedule;
+pub mod task;
 
-pub use effect::{Effect, EffectKey};
+pub use effect::{Call, Effect, EffectKey};
 pub use observation::Observation;
 
 use stheno_events::{DcKey, Epoch, Event, Time, datacenter};
@@ -44,15 +46,19 @@ pub fn decide(dc: &Datacenter, context: Context<'_>) -> Vec<Event> {
     {
         return replaced(dc, former, &object.meta.uid);
     }
+    // Who waits is settled process by process: a task sees which backup took the datacenter, a schedule what runs.
     let decided = backup::decide(dc, context);
-    // What a schedule starts depends on what runs: that is settled first.
+    if !decided.is_empty() {
+        return decided;
+    }
+    let decided = task::decide(dc, context);
     if decided.is_empty() { schedule::decide(dc, context) } else { decided }
 }
 
 /// Another datacenter of the same name: what runs on the former one ends.
 fn replaced(dc: &Datacenter, former: &stheno_events::Uid, uid: &stheno_events::Uid) -> Vec<Event> {
     let incarnation = datacenter::Incarnation { former: former.clone(), uid: uid.clone() };
-    std::iter::once(incarnation.into()).chain(backup::abandon(dc)).collect()
+    std::iter::once(incarnation.into()).chain(backup::abandon(dc)).chain(task::abandon(dc)).collect()
 }
 
 /// The effects that should be running in this term: those that are claimed and have no outcome.
@@ -61,7 +67,9 @@ pub fn due(dc: &Datacenter, context: Context<'_>) -> Vec<Effect> {
     if dc.frozen.is_some() {
         return Vec::new();
     }
-    backup::due(dc, context)
+    let mut effects = backup::due(dc, context);
+    effects.extend(task::due(dc, context));
+    effects
 }
 
 /// The next moment at which [`decide`] may have something to say though nothing happens; none while it only waits for facts.
@@ -70,5 +78,6 @@ pub fn wake(dc: &Datacenter, context: Context<'_>) -> Option<Time> {
     if dc.frozen.is_some() {
         return None;
     }
-    backup::wake(dc, context).into_iter().chain(schedule::wake(dc, context)).min()
+    let moments = [backup::wake(dc, context), task::wake(dc, context), schedule::wake(dc, context)];
+    moments.into_iter().flatten().min()
 }

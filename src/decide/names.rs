@@ -29,6 +29,12 @@ pub fn object(name: &str) -> String {
     pieces(&prepared(name), |c| c.is_ascii_lowercase(), |c| lower_or_digit(c) || c == '-')
 }
 
+/// What the names of a datacenter's pods begin with, and those of its backups' nodes with them.
+#[must_use]
+pub fn pods(cluster: &str, datacenter: &str) -> String {
+    format!("{}-{}-", object(cluster), object(datacenter))
+}
+
 /// A rack in the name of its StatefulSet (`CleanupSubdomain`): digits and single dots stay.
 #[must_use]
 pub fn rack(name: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use stheno_events::observed::{
-    Adopted, Backup, BackupJob, Datacenter as DcObject, Gone, Malformed, Meta, ObjectKind, Pod, Schedule,
+    Adopted, Backup, BackupJob, Datacenter as DcObject, Gone, Malformed, Meta, ObjectKind, Pod, Schedule, Task,
 };
 use stheno_events::{DcKey, Uid};
 use stheno_events::{Event, observed};
@@ -17,6 +17,8 @@ pub enum Observation {
     Backup(Backup),
     /// A MedusaBackupSchedule, with the status that another program may have left on it.
     Schedule(Schedule, Option<Adopted>),
+    /// A MedusaTask, with the status that another program may have left on it.
+    Task(Task, Option<Adopted>),
     /// A CassandraDatacenter.
     Datacenter(DcObject),
     /// A pod with a datacenter's labels.
@@ -35,6 +37,7 @@ impl Observation {
             Self::BackupJob(..) => ObjectKind::MedusaBackupJob,
             Self::Backup(_) => ObjectKind::MedusaBackup,
             Self::Schedule(..) => ObjectKind::MedusaBackupSchedule,
+            Self::Task(..) => ObjectKind::MedusaTask,
             Self::Datacenter(_) => ObjectKind::CassandraDatacenter,
             Self::Pod(_) => ObjectKind::Pod,
             Self::Malformed(e) => e.kind,
@@ -49,6 +52,7 @@ impl Observation {
             Self::BackupJob(e, _) => &e.meta.uid,
             Self::Backup(e) => &e.meta.uid,
             Self::Schedule(e, _) => &e.meta.uid,
+            Self::Task(e, _) => &e.meta.uid,
             Self::Datacenter(e) => &e.meta.uid,
             Self::Pod(e) => &e.meta.uid,
             Self::Malformed(e) => &e.uid,
@@ -63,6 +67,7 @@ impl Observation {
             Self::BackupJob(e, _) => &e.dc,
             Self::Backup(e) => &e.dc,
             Self::Schedule(e, _) => &e.dc,
+            Self::Task(e, _) => &e.dc,
             Self::Datacenter(e) => &e.meta.name,
             Self::Pod(_) | Self::Malformed(_) | Self::Gone(_) => return None,
         };
@@ -94,7 +99,9 @@ impl Observation {
                 }
             },
             Self::Backup(seen) => {
-                let known = dc.backups.get(&seen.meta.name).is_some_and(|backup| backup.is(&seen.meta.uid));
+                // One that a sync has deleted is there until it is gone.
+                let known = dc.backups.get(&seen.meta.name).is_some_and(|backup| backup.is(&seen.meta.uid))
+                    || dc.removals.contains_key(&seen.meta.uid);
                 if known { Vec::new() } else { vec![seen.clone().into()] }
             }
             Self::Schedule(seen, status) => match dc.schedules.get(&seen.meta.uid) {
@@ -102,6 +109,25 @@ impl Observation {
                 Some(known) => {
                     let known = &known.request;
                     let same = Schedule { meta: known.meta.clone(), ..seen.clone() } == *known;
+                    changed(same, &known.meta, &seen.meta, || seen.clone().into())
+                }
+            },
+            Self::Task(seen, status) => match dc.tasks.get(&seen.meta.uid) {
+                None if dc.forgotten.too_old(&seen.meta) => Vec::new(),
+                None => {
+                    // One that came back from an older store has ended: only the status of that end is news.
+                    let ended = dc.forgotten.tombstone(&seen.meta).is_some();
+                    let adopted = status.clone().filter(|status| !ended || status.finished.is_some()).map(Event::from);
+                    std::iter::once(seen.clone().into()).chain(adopted).collect()
+                }
+                Some(known) if known.gone => {
+                    let known = &known.request.meta;
+                    let back = known.resource_version.is_empty() || newer(known, &seen.meta);
+                    if back { vec![seen.clone().into()] } else { Vec::new() }
+                }
+                Some(known) => {
+                    let known = &known.request;
+                    let same = Task { meta: known.meta.clone(), ..seen.clone() } == *known;
                     changed(same, &known.meta, &seen.meta, || seen.clone().into())
                 }
             },
@@ -156,7 +182,11 @@ fn knows(dc: &Datacenter, gone: &Gone) -> bool {
                     || dc.scheduled.get(&gone.name).is_some_and(|made| made.is(&gone.uid))
             }
             ObjectKind::MedusaBackupSchedule => dc.schedules.contains_key(&gone.uid),
-            ObjectKind::MedusaBackup => dc.backups.get(&gone.name).is_some_and(|backup| backup.is(&gone.uid)),
+            ObjectKind::MedusaTask => dc.tasks.get(&gone.uid).is_some_and(|task| !task.gone),
+            ObjectKind::MedusaBackup => {
+                dc.backups.get(&gone.name).is_some_and(|backup| backup.is(&gone.uid))
+                    || dc.removals.contains_key(&gone.uid)
+            }
             ObjectKind::CassandraDatacenter => dc.object.as_ref().is_some_and(|object| object.meta.uid == gone.uid),
             ObjectKind::Pod => dc.pods.values().any(|pod| pod.meta.uid == gone.uid),
         }

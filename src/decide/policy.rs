@@ -42,6 +42,34 @@ pub const STARTS_AT_ONCE: usize = 32;
 /// Attempts of a node whose sidecar says that another one may succeed.
 pub const ATTEMPTS: u32 = 3;
 
+/// A task that runs longer than this is given up: a purge of a node is asked for at most [`ATTEMPTS`] times, each with an
+/// hour to answer.
+pub const TASK_DEADLINE: TimeDelta = TimeDelta::hours(12);
+
+/// Nodes of a datacenter that purge, or prepare a restore, at one time: each lists and deletes in the same bucket.
+pub const TASKS_AT_ONCE: usize = 16;
+
+/// How long the bucket's listing is asked for before a sync is given up.
+pub const LISTING_DEADLINE: TimeDelta = TimeDelta::minutes(10);
+
+/// What was listed longer ago than this is listed again before anything is removed because of it.
+pub const LISTING_FRESH: TimeDelta = TimeDelta::minutes(5);
+
+/// So many backups may a sync remove without a person's consent, or
+pub const REMOVED_UNASKED: usize = 3;
+
+/// one of so many that are known.
+pub const REMOVED_UNASKED_OF: usize = 5;
+
+/// Names that a request for consent lists.
+pub const NAMES_SHOWN: usize = 20;
+
+/// Backups that one event brings in line.
+pub const RECONCILED_AT_ONCE: usize = 200;
+
+/// Bytes of a page of a listing: a backup of many nodes with many tokens may be larger by itself.
+pub const PAGE_BYTES: usize = 64 << 10;
+
 /// So many jobs of those that wait in line say whom they wait for. Those behind only say that they wait: with each backup
 /// that ends, every such sentence changes.
 pub const NAMED_WAITS: usize = 8;

@@ -8,7 +8,7 @@ use reading::{Policy, Reading};
 use slots::{Fate, Slots};
 use std::sync::Arc;
 use stheno_events::backup::{Outcome, OutcomeDecided};
-use stheno_events::observed::{BackupJob, ScheduledOperation};
+use stheno_events::observed::{BackupJob, ScheduledOperation, Task, TaskOperation};
 use stheno_events::schedule::{
     Accepted, Expired, MissReason, Missed, Postponed, Ran, RanLate, Rejected, Requested, SkipReason, Skipped,
 };
@@ -17,6 +17,7 @@ use stheno_projections::Datacenter;
 use stheno_projections::backup::Stage;
 use stheno_projections::datacenter::Object;
 use stheno_projections::schedule::{Plan, Schedule, Scheduled};
+use stheno_projections::status::SCHEDULE_LABEL;
 
 /// The decisions about the first schedule of a datacenter that has any: what it starts is seen by those behind it.
 #[must_use]
@@ -184,8 +185,12 @@ impl Turn<'_> {
                 })?;
                 Some(format!("waits for backup {} of the same datacenter", other.request.meta.name))
             }
-            // What becomes of a purge is not followed.
-            ScheduledOperation::Purge => None,
+            ScheduledOperation::Purge => {
+                let mut open = dc.tasks_open().map(|task| &task.request);
+                let scheduled =
+                    |task: &&Task| task.operation == TaskOperation::Purge && task.labels.contains_key(SCHEDULE_LABEL);
+                Some(format!("waits for purge {} of the same datacenter", open.find(scheduled)?.meta.name))
+            }
         }
     }
 }

@@ -1,12 +1,15 @@
 //! One claimed call to a sidecar, from connection to outcome: which way it goes, and how what happens becomes facts.
 
 use super::channel::{Failure, Sidecar, Sidecars, within};
-use super::{Errand, Report, ours, stock, summary};
+use super::{Errand, Report, ours, stock, summary, task};
 use std::sync::Arc;
+use stheno_decide::Call;
 use stheno_events::backup::{
-    Call, NodeFailed, NodeFinished, NodeProgress, NodeStarted, NodeUnanswered, Progress, SidecarKind, SummaryFailed,
+    Call as BackupCall, NodeFailed, NodeFinished, NodeProgress, NodeStarted, NodeUnanswered, Progress, SidecarKind,
+    SummaryFailed,
 };
 use stheno_events::datacenter::Overtaken;
+use stheno_events::task::{Call as TaskCall, NodeUnanswered as TaskUnanswered};
 use stheno_events::{Epoch, Event, PodName, Time};
 use stheno_rpc::sidecar::CapabilitiesRequest;
 use tonic::Code;
@@ -26,13 +29,24 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
         Ok(sidecar) => sidecar,
         Err(failure) => return errand.unanswered(errand.resumes(), None, failure.sentence()).await,
     };
-    if let Call::Summary(_) = errand.effect.key.call {
-        // It only reads: whoever comes next reads again.
-        return tokio::select! {
-            biased;
-            () = errand.stop.cancelled() => {}
-            () = summary::read(errand, &sidecar) => {}
-        };
+    // What only reads is not waited for: whoever comes next reads again.
+    match &errand.effect.key.call {
+        Call::Backup(BackupCall::Summary(_)) => {
+            return tokio::select! {
+                biased;
+                () = errand.stop.cancelled() => {}
+                () = summary::read(errand, &sidecar) => {}
+            };
+        }
+        Call::Task(call @ TaskCall::List(_)) => {
+            return tokio::select! {
+                biased;
+                () = errand.stop.cancelled() => {}
+                () = task::list(errand, &sidecar, call) => {}
+            };
+        }
+        Call::Backup(BackupCall::Start(_) | BackupCall::Resume(_))
+        | Call::Task(TaskCall::Purge(_) | TaskCall::Prepare(_)) => {}
     }
     let kind = tokio::select! {
         biased;
@@ -57,6 +71,9 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
         // A slow connection, or this process was suspended meanwhile: another one may lead.
         let error = "reaching the sidecar took so long that another operator may lead by now: nothing was sent";
         return errand.unanswered(errand.resumes(), None, error).await;
+    }
+    if let Call::Task(call) = &errand.effect.key.call {
+        return task::command(errand, &sidecar, kind, call).await;
     }
     match (kind, sends) {
         (SidecarKind::Stheno, true) => ours::start_and_watch(errand, &sidecar).await,
@@ -92,7 +109,7 @@ impl Errand {
 
     /// Whether an earlier claim may have had an effect already.
     pub(super) fn resumes(&self) -> bool {
-        matches!(self.effect.key.call, Call::Resume(_))
+        matches!(self.effect.key.call, Call::Backup(BackupCall::Resume(_)))
     }
 
     pub(super) async fn found(&self, events: Vec<Event>) {
@@ -154,18 +171,25 @@ impl Errand {
         let (job, call, attempt, serial) = (key.job, key.call, key.attempt, key.serial);
         let (epoch, error) = (key.epoch, error.into());
         let event = match call {
-            Call::Summary(pod) => SummaryFailed { job, pod, attempt, epoch, error }.into(),
-            Call::Start(_) | Call::Resume(_) => {
+            Call::Backup(BackupCall::Summary(pod)) => SummaryFailed { job, pod, attempt, epoch, error }.into(),
+            Call::Backup(call @ (BackupCall::Start(_) | BackupCall::Resume(_))) => {
                 NodeUnanswered { job, call, attempt, serial, epoch, in_doubt, not_found, heard, error }.into()
+            }
+            Call::Task(call) => {
+                let (task, sidecar) = (job, None);
+                TaskUnanswered { task, call, attempt, serial, epoch, in_doubt, sidecar, error }.into()
             }
         };
         self.found(vec![event]).await;
     }
 
-    /// A start that was not sent is open again at once; a resumed call or a summary needs no word.
+    /// A command that was not sent is open again at once; a resumed call, or one that only reads, needs no word.
     async fn stopped_before_sending(&self) {
-        if matches!(self.effect.key.call, Call::Start(_)) {
-            self.unanswered(false, None, "stopped before it was sent").await;
+        match &self.effect.key.call {
+            Call::Backup(BackupCall::Start(_)) | Call::Task(TaskCall::Purge(_) | TaskCall::Prepare(_)) => {
+                self.unanswered(false, None, "stopped before it was sent").await;
+            }
+            Call::Backup(BackupCall::Resume(_) | BackupCall::Summary(_)) | Call::Task(TaskCall::List(_)) => {}
         }
     }
 }

@@ -23,6 +23,10 @@ pub struct Pace {
     pub async_backup: Duration,
     /// A listing reads the whole index of the bucket.
     pub listing: Duration,
+    /// The listing of all backups, for a sync: stock Medusa reads every manifest of every node.
+    pub listing_all: Duration,
+    /// A purge of one node: those that are well take minutes.
+    pub purge: Duration,
     /// A stream that says nothing for this long is checked by a question: a half-open connection looks the same.
     pub quiet: Duration,
     /// Progress of one node is handed in at most this often.
@@ -42,6 +46,8 @@ impl Default for Pace {
             unary: Duration::from_secs(10),
             async_backup: Duration::from_secs(30),
             listing: Duration::from_secs(60),
+            listing_all: Duration::from_secs(600),
+            purge: Duration::from_secs(3_600),
             quiet: Duration::from_secs(30),
             progress: Duration::from_secs(1),
             first_poll: Duration::from_millis(500),

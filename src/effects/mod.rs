@@ -5,6 +5,7 @@ mod channel;
 mod ours;
 mod stock;
 mod summary;
+mod task;
 
 pub use channel::{Pace, Sidecars};
 

@@ -272,7 +272,10 @@ impl ListWatch {
                      and watch {resource}"
             )),
             404 => Stop::Unobservable(match self.kind {
-                ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup | ObjectKind::MedusaBackupSchedule => {
+                ObjectKind::MedusaBackupJob
+                | ObjectKind::MedusaBackup
+                | ObjectKind::MedusaBackupSchedule
+                | ObjectKind::MedusaTask => {
                     format!("the kind {kind} is not installed: run stheno crds | kubectl apply --server-side -f -")
                 }
                 ObjectKind::CassandraDatacenter => {
@@ -334,15 +337,17 @@ fn selector(kind: ObjectKind) -> Option<String> {
         ObjectKind::MedusaBackupJob
         | ObjectKind::MedusaBackup
         | ObjectKind::MedusaBackupSchedule
+        | ObjectKind::MedusaTask
         | ObjectKind::CassandraDatacenter => None,
     }
 }
 
 fn resource(kind: ObjectKind) -> ApiResource {
     let (group, version) = match kind {
-        ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup | ObjectKind::MedusaBackupSchedule => {
-            (stheno_crds::GROUP, stheno_crds::VERSION)
-        }
+        ObjectKind::MedusaBackupJob
+        | ObjectKind::MedusaBackup
+        | ObjectKind::MedusaBackupSchedule
+        | ObjectKind::MedusaTask => (stheno_crds::GROUP, stheno_crds::VERSION),
         ObjectKind::CassandraDatacenter => ("cassandra.datastax.com", "v1beta1"),
         ObjectKind::Pod => ("", "v1"),
     };

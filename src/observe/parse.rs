@@ -5,19 +5,20 @@ use chrono::DateTime;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time as KubeTime};
 use kube::api::DynamicObject;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use stheno_crds::datacenter::{CLUSTER_LABEL, DATACENTER_LABEL};
-use stheno_crds::{MedusaBackupJobStatus, MedusaBackupScheduleStatus, MedusaBackupStatus};
+use stheno_crds::{MedusaBackupJobStatus, MedusaBackupScheduleStatus, MedusaBackupStatus, MedusaTaskStatus};
 use stheno_decide::Observation;
 use stheno_events::observed::{
     Adopted, Backup, BackupJob, BackupType, CatchUp, Datacenter, Gone, Malformed, Meta, ObjectKind, Pod, Schedule,
-    ScheduledOperation, Sidecar,
+    ScheduledOperation, Sidecar, Task, TaskOperation,
 };
 use stheno_events::{DcKey, PodName, Time, Uid, to_millis};
 use stheno_projections::status::{OPERATION_LABEL, SCHEDULE_LABEL};
 
 /// Annotation: the request may go on though it needs a person's consent.
-pub const APPROVE: &str = "stheno.io/approve";
+pub use stheno_decide::task::APPROVE;
 /// Annotation: the request is to be cancelled.
 pub const CANCEL: &str = "stheno.io/cancel";
 /// Annotation: the request is to wait.
@@ -69,6 +70,7 @@ pub(super) fn parse(kind: ObjectKind, object: &DynamicObject) -> Option<Parsed> 
         ObjectKind::MedusaBackupJob => Some(status_digest::<MedusaBackupJobStatus>(data)),
         ObjectKind::MedusaBackup => Some(status_digest::<MedusaBackupStatus>(data)),
         ObjectKind::MedusaBackupSchedule => Some(status_digest::<MedusaBackupScheduleStatus>(data)),
+        ObjectKind::MedusaTask => Some(status_digest::<MedusaTaskStatus>(data)),
         ObjectKind::CassandraDatacenter | ObjectKind::Pod => None,
     };
     let copy = copy.map(|status| Copy {
@@ -84,6 +86,7 @@ pub(super) fn parse(kind: ObjectKind, object: &DynamicObject) -> Option<Parsed> 
         ObjectKind::MedusaBackupJob => backup_job(metadata, meta, data),
         ObjectKind::MedusaBackup => backup(metadata, meta, data),
         ObjectKind::MedusaBackupSchedule => schedule(metadata, meta, data),
+        ObjectKind::MedusaTask => task(metadata, meta, data),
         ObjectKind::CassandraDatacenter => datacenter(meta, data),
         ObjectKind::Pod => Ok(Observation::Pod(pod(metadata, meta, data))),
     };
@@ -95,6 +98,7 @@ pub(super) fn parse(kind: ObjectKind, object: &DynamicObject) -> Option<Parsed> 
         Observation::BackupJob(..)
         | Observation::Backup(_)
         | Observation::Schedule(..)
+        | Observation::Task(..)
         | Observation::Datacenter(_) => None,
         Observation::Pod(_) | Observation::Malformed(_) | Observation::Gone(_) => {
             home(kind, metadata, data).map(|dc| DcKey::new(namespace.clone(), dc))
@@ -114,7 +118,7 @@ pub(super) fn gone(kind: ObjectKind, object: &DynamicObject) -> Option<Parsed> {
 /// The datacenter that an object belongs to, as far as it can be read; the empty name where it cannot.
 fn home<'a>(kind: ObjectKind, metadata: &'a ObjectMeta, data: &'a Value) -> Option<&'a str> {
     match kind {
-        ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup => {
+        ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup | ObjectKind::MedusaTask => {
             Some(data.pointer("/spec/cassandraDatacenter").and_then(Value::as_str).unwrap_or_default())
         }
         ObjectKind::MedusaBackupSchedule => {
@@ -126,35 +130,69 @@ fn home<'a>(kind: ObjectKind, metadata: &'a ObjectMeta, data: &'a Value) -> Opti
 }
 
 fn backup_job(metadata: &ObjectMeta, meta: Meta, data: &Value) -> Result<Observation, Wrong> {
-    let annotations = metadata.annotations.iter().flatten();
-    let annotations = annotations.filter(|(key, _)| [APPROVE, CANCEL, HOLD].contains(&key.as_str()));
-    let adopted = adopted(&meta.uid, data)?;
+    let adopted = adopted(ObjectKind::MedusaBackupJob, &meta.uid, data)?;
     let schedule = metadata.labels.iter().flatten().find(|(key, _)| *key == SCHEDULE_LABEL);
     let job = BackupJob {
         dc: datacenter_name(data, "/spec/cassandraDatacenter")?,
         backup_type: backup_type(data, "/spec/backupType")?,
         owned: owned(metadata),
         schedule: schedule.map(|(_, schedule)| Uid::from(schedule.as_str())),
-        annotations: annotations.map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect(),
+        annotations: annotations(metadata),
         meta,
     };
     Ok(Observation::BackupJob(job, adopted))
 }
 
-/// The status of a job: it counts only when the log meets the job for the first time.
-fn adopted(uid: &Uid, data: &Value) -> Result<Option<Adopted>, Wrong> {
+/// The annotations that we give meaning to.
+fn annotations(metadata: &ObjectMeta) -> BTreeMap<Arc<str>, Arc<str>> {
+    let ours = metadata.annotations.iter().flatten();
+    let ours = ours.filter(|(key, _)| [APPROVE, CANCEL, HOLD].contains(&key.as_str()));
+    ours.map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect()
+}
+
+fn task(metadata: &ObjectMeta, meta: Meta, data: &Value) -> Result<Observation, Wrong> {
+    let adopted = adopted(ObjectKind::MedusaTask, &meta.uid, data)?;
+    let named = |pointer| Ok::<_, Wrong>(text(data, pointer)?.filter(|text| !text.is_empty()).map(Arc::from));
+    let labels = metadata.labels.iter().flatten();
+    let task = Task {
+        dc: datacenter_name(data, "/spec/cassandraDatacenter")?,
+        operation: match text(data, "/spec/operation")? {
+            Some("sync") => TaskOperation::Sync,
+            Some("purge") => TaskOperation::Purge,
+            Some("prepare_restore") => TaskOperation::PrepareRestore,
+            Some(_) | None => return Err("spec.operation must be sync, purge or prepare_restore".to_owned()),
+        },
+        backup: named("/spec/backupName")?,
+        restore_key: named("/spec/restoreKey")?,
+        owned: owned(metadata),
+        labels: labels.map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect(),
+        annotations: annotations(metadata),
+        meta,
+    };
+    Ok(Observation::Task(task, adopted))
+}
+
+/// The status of a request: it counts only when the log meets the request for the first time.
+fn adopted(kind: ObjectKind, uid: &Uid, data: &Value) -> Result<Option<Adopted>, Wrong> {
     let started = time(data, "/status/startTime")?;
     let finished = time(data, "/status/finishTime")?;
     if started.is_none() && finished.is_none() {
         return Ok(None);
     }
     Ok(Some(Adopted {
-        kind: ObjectKind::MedusaBackupJob,
+        kind,
         uid: uid.clone(),
         started,
         finished,
         in_progress: pod_names(data, "/status/inProgress")?,
-        finished_pods: pod_names(data, "/status/finished")?,
+        finished_pods: match kind {
+            ObjectKind::MedusaTask => task_results(data)?,
+            ObjectKind::MedusaBackupJob
+            | ObjectKind::MedusaBackup
+            | ObjectKind::MedusaBackupSchedule
+            | ObjectKind::CassandraDatacenter
+            | ObjectKind::Pod => pod_names(data, "/status/finished")?,
+        },
         failed_pods: pod_names(data, "/status/failed")?,
     }))
 }
@@ -343,6 +381,12 @@ fn pod_names(data: &Value, pointer: &str) -> Result<Vec<PodName>, Wrong> {
     names
         .map(|name| name.as_str().map(PodName::from).ok_or_else(|| must_be(pointer, "a list of texts", name)))
         .collect()
+}
+
+/// The pods of a task that are done.
+fn task_results(data: &Value) -> Result<Vec<PodName>, Wrong> {
+    let done = list(data, "/status/finished")?.iter();
+    done.filter_map(|result| text(result, "/podName").transpose()).map(|name| name.map(PodName::from)).collect()
 }
 
 fn time(data: &Value, pointer: &str) -> Result<Option<Time>, Wrong> {

@@ -6,7 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use stheno_events::backup::Call;
+use stheno_decide::Call;
+use stheno_events::{backup, task};
 
 /// How an append ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -80,9 +81,12 @@ impl Metrics {
 
     pub(super) fn started(&self, call: &Call) {
         let call = match call {
-            Call::Start(_) => "start",
-            Call::Resume(_) => "resume",
-            Call::Summary(_) => "summary",
+            Call::Backup(backup::Call::Start(_)) => "start",
+            Call::Backup(backup::Call::Resume(_)) => "resume",
+            Call::Backup(backup::Call::Summary(_)) => "summary",
+            Call::Task(task::Call::Purge(_)) => "purge",
+            Call::Task(task::Call::Prepare(_)) => "prepare",
+            Call::Task(task::Call::List(_)) => "list",
         };
         self.effects.get_or_create(&CallLabels { call }).inc();
     }

@@ -1,6 +1,6 @@
 //! What should stand on the API server: one object, with what the worker needs to order and compare it.
 
-use super::schedule;
+use super::{schedule, task};
 use crate::observe::StatusDigest;
 use std::sync::Arc;
 use stheno_crds::{MedusaBackup, MedusaBackupJobStatus};
@@ -24,15 +24,23 @@ pub(super) enum Desired {
     Scheduled(schedule::Scheduled),
     /// A job that a schedule does not keep.
     Expired(schedule::Expired),
+    /// The status of a task, and its owner.
+    Task(task::Status),
+    /// The sync that follows a purge.
+    FollowUp(Box<task::FollowUp>),
+    /// An object that a sync has deleted.
+    Removal(task::Removal),
 }
 
 impl Desired {
-    /// The datacenter for whose schedules this is created or deleted.
+    /// The datacenter for whose schedules or tasks this is created or deleted.
     pub(super) const fn made_in(&self) -> Option<&DcKey> {
         match self {
             Self::Scheduled(wanted) => Some(&wanted.dc),
             Self::Expired(job) => Some(&job.dc),
-            Self::Job(_) | Self::Backup(_) | Self::Schedule(_) => None,
+            Self::FollowUp(sync) => Some(&sync.dc),
+            Self::Removal(gone) => Some(&gone.dc),
+            Self::Job(_) | Self::Backup(_) | Self::Schedule(_) | Self::Task(_) => None,
         }
     }
 
@@ -44,6 +52,9 @@ impl Desired {
             Self::Schedule(schedule) => format!("MedusaBackupSchedule {}/{}", schedule.namespace, schedule.name),
             Self::Scheduled(made) => format!("{} {}/{}", made.kind(), made.dc.namespace, made.name),
             Self::Expired(job) => format!("MedusaBackupJob {}/{}", job.dc.namespace, job.name),
+            Self::Task(task) => format!("MedusaTask {}/{}", task.namespace, task.name),
+            Self::FollowUp(sync) => format!("MedusaTask {}/{}", sync.dc.namespace, sync.name),
+            Self::Removal(gone) => format!("{} {}/{}", gone.kind.as_str(), gone.dc.namespace, gone.name),
         }
     }
 }
@@ -76,8 +87,10 @@ pub(super) struct Owner {
 pub(super) struct Backup {
     pub(super) dc: DcKey,
     pub(super) name: Arc<str>,
-    /// The job that made it.
-    pub(super) job: Uid,
+    /// The job that made it, or the sync that found it.
+    pub(super) maker: Uid,
+    /// Whether a sync found it.
+    pub(super) synced: bool,
     pub(super) object: MedusaBackup,
     pub(super) digest: Option<StatusDigest>,
     /// Its UID, once it was created; a deletion after that is the user's.
@@ -140,7 +153,8 @@ pub(super) fn backup(world: &World, key: &DcKey, name: &Arc<str>) -> Option<Desi
     Some(Desired::Backup(Backup {
         dc: key.clone(),
         name: name.clone(),
-        job: backup.operation.clone()?,
+        maker: backup.maker()?.clone(),
+        synced: backup.operation.is_none(),
         digest: object.status.as_ref().and_then(StatusDigest::of),
         object,
         uid,

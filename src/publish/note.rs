@@ -73,6 +73,7 @@ impl Note {
 const fn action(kind: ObjectKind) -> &'static str {
     match kind {
         ObjectKind::MedusaBackupSchedule => "Schedule",
+        ObjectKind::MedusaTask => "Task",
         ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup | ObjectKind::CassandraDatacenter | ObjectKind::Pod => {
             "Backup"
         }
@@ -81,7 +82,10 @@ const fn action(kind: ObjectKind) -> &'static str {
 
 fn api_version(kind: ObjectKind) -> String {
     match kind {
-        ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup | ObjectKind::MedusaBackupSchedule => {
+        ObjectKind::MedusaBackupJob
+        | ObjectKind::MedusaBackup
+        | ObjectKind::MedusaBackupSchedule
+        | ObjectKind::MedusaTask => {
             format!("{}/{}", stheno_crds::GROUP, stheno_crds::VERSION)
         }
         ObjectKind::CassandraDatacenter => "cassandra.datastax.com/v1beta1".to_owned(),

@@ -1,10 +1,10 @@
 //! What should stand there of schedules: their statuses, the objects of their slots, and no jobs beyond what they keep.
 
 use super::desired::{Desired, Owner};
-use super::write::{Published, Trouble, Writer, answer, create};
+use super::write::{Published, Trouble, Writer, create};
 use crate::observe::StatusDigest;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, Preconditions};
+use kube::api::Api;
 use std::sync::Arc;
 use stheno_crds::{MedusaBackupJob, MedusaBackupScheduleStatus, MedusaTask};
 use stheno_events::observed::ObjectKind;
@@ -103,6 +103,7 @@ impl Writer {
             ScheduledObject::Task(task) => {
                 let api: Api<MedusaTask> = Api::namespaced(self.client.clone(), namespace);
                 let (found, foreign) = create(&api, wanted.kind(), task, label).await?;
+                self.keep(ObjectKind::MedusaTask, &found);
                 (found.uid(), foreign)
             }
         };
@@ -113,15 +114,8 @@ impl Writer {
 
     /// Deletes a job that a schedule does not keep: this one, and no other of its name.
     pub(super) async fn expire(&self, job: &Expired) -> Result<(), Trouble> {
-        let api: Api<MedusaBackupJob> = Api::namespaced(self.client.clone(), &job.dc.namespace);
-        let preconditions = Preconditions { uid: Some(job.uid.to_string()), resource_version: None };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-        match answer(ObjectKind::MedusaBackupJob.as_str(), api.delete(&job.name, &params)).await {
-            Ok(_) => Ok(()),
-            // Another one has its name: this one is gone.
-            Err(Trouble::Conflict) => Err(Trouble::Gone),
-            Err(trouble) => Err(trouble),
-        }
+        let kind = ObjectKind::MedusaBackupJob;
+        self.delete::<MedusaBackupJob>(kind, &job.dc.namespace, &job.name, &job.uid).await
     }
 }
 

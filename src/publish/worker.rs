@@ -1,7 +1,7 @@
 //! The worker: what waits to be written, in which order and when. It knows neither the world nor what statuses mean.
 
 use super::Order;
-use super::desired::{Desired, Job};
+use super::desired::Desired;
 use super::note::Note;
 use super::reach::{Reach, backoff};
 use super::write::{Made, Trouble, Writer};
@@ -39,6 +39,9 @@ enum Key {
     Schedule(Uid),
     Scheduled(DcKey, Arc<str>),
     Expired(Uid),
+    Task(Uid),
+    FollowUp(DcKey, Arc<str>),
+    Removal(Uid),
 }
 
 impl Key {
@@ -49,6 +52,9 @@ impl Key {
             Desired::Schedule(schedule) => Self::Schedule(schedule.uid.clone()),
             Desired::Scheduled(wanted) => Self::Scheduled(wanted.dc.clone(), wanted.name.clone()),
             Desired::Expired(job) => Self::Expired(job.uid.clone()),
+            Desired::Task(task) => Self::Task(task.uid.clone()),
+            Desired::FollowUp(wanted) => Self::FollowUp(wanted.dc.clone(), wanted.name.clone()),
+            Desired::Removal(removal) => Self::Removal(removal.uid.clone()),
         }
     }
 }
@@ -66,11 +72,11 @@ struct Slot {
     failures: u32,
     /// The trouble of it that was last told: one line a change.
     told: Option<String>,
-    /// What was last written of a job that still runs.
+    /// What was last written of a job or a task that still runs.
     shown: Option<Shown>,
 }
 
-/// What people see of a job, and since when.
+/// What people see of a job or a task, and since when.
 #[derive(Debug, Clone)]
 struct Shown {
     at: Instant,
@@ -88,10 +94,11 @@ enum Landed {
 pub(super) struct Worker {
     writer: Writer,
     slots: BTreeMap<Key, Slot>,
-    /// MedusaBackups that were created, by their jobs, until the log says so: what is wanted meanwhile does not know.
-    made: BTreeMap<Uid, Uid>,
-    /// What slots of schedules asked for and was created, with the fact: it is not created again before the log says so,
-    /// but told again, for the fact is lost where this process did not lead when it came.
+    /// MedusaBackups that were created, by datacenter and name, until the log says so: what is wanted meanwhile does not
+    /// know.
+    made: BTreeMap<(DcKey, Arc<str>), Uid>,
+    /// What slots of schedules and purges asked for and was created, with the fact: it is not created again before the log
+    /// says so, but told again, for the fact is lost where this process did not lead when it came.
     created: BTreeMap<Key, Event>,
     notes: VecDeque<Note>,
     flights: FuturesUnordered<BoxFuture<'static, Landed>>,
@@ -220,8 +227,8 @@ impl Worker {
                     due = None;
                 }
             }
-            if let Desired::Job(job) = &*desired {
-                due = due.max(slot.shown.as_ref().and_then(|shown| shown.next(job)));
+            if let Some((stage, nodes)) = shown_of(&desired) {
+                due = due.max(slot.shown.as_ref().and_then(|shown| shown.next(stage, nodes)));
             }
             if let Some(at) = due.filter(|at| now < *at) {
                 later(at);
@@ -301,11 +308,11 @@ impl Worker {
         match result {
             Ok(made) => {
                 if let (Some(Made::Backup(uid)), Desired::Backup(backup)) = (&made, &**desired) {
-                    self.made.insert(backup.job.clone(), uid.clone());
+                    self.made.insert((backup.dc.clone(), backup.name.clone()), uid.clone());
                 }
-                if let (Some(Made::Scheduled(fact)), Desired::Scheduled(wanted)) = (made, &**desired) {
+                if let (Some(Made::Scheduled(fact)), Some(dc)) = (made, desired.made_in()) {
                     // Nobody receives when the process ends: the successor finds the object by its label.
-                    let _ = self.writer.facts.send((wanted.dc.clone(), (*fact).clone()));
+                    let _ = self.writer.facts.send((dc.clone(), (*fact).clone()));
                     self.created.insert(key.clone(), *fact);
                     slot.desired = None;
                 }
@@ -314,8 +321,8 @@ impl Worker {
                 if slot.told.take().is_some() {
                     tracing::info!("{} is written again", desired.title());
                 }
-                if let Desired::Job(job) = &**desired {
-                    slot.shown = Some(Shown { at: now, stage: job.stage, nodes: job.nodes });
+                if let Some((stage, nodes)) = shown_of(desired) {
+                    slot.shown = Some(Shown { at: now, stage, nodes });
                 }
                 if newest {
                     slot.desired = None;
@@ -344,8 +351,13 @@ impl Worker {
     /// Forgets an object about which nothing is left to remember.
     fn tidy(&mut self, key: &Key, desired: &Desired) {
         let over = match desired {
-            Desired::Job(job) => job.stage == "ended",
-            Desired::Backup(_) | Desired::Schedule(_) | Desired::Scheduled(_) | Desired::Expired(_) => true,
+            Desired::Job(_) | Desired::Task(_) => shown_of(desired).is_some_and(|(stage, _)| stage == "ended"),
+            Desired::Backup(_)
+            | Desired::Schedule(_)
+            | Desired::Scheduled(_)
+            | Desired::Expired(_)
+            | Desired::FollowUp(_)
+            | Desired::Removal(_) => true,
         };
         let idle = self.slots.get(key).is_some_and(|slot| slot.desired.is_none() && !slot.flying);
         if idle && (over || self.slots.get(key).is_some_and(|slot| slot.shown.is_none())) {
@@ -355,11 +367,16 @@ impl Worker {
 }
 
 impl Key {
-    /// The datacenter for whose schedule it was created.
+    /// The datacenter for whose schedule or purge it was created.
     const fn dc(&self) -> Option<&DcKey> {
         match self {
-            Self::Scheduled(dc, _) => Some(dc),
-            Self::Job(_) | Self::Backup(..) | Self::Schedule(_) | Self::Expired(_) => None,
+            Self::Scheduled(dc, _) | Self::FollowUp(dc, _) => Some(dc),
+            Self::Job(_)
+            | Self::Backup(..)
+            | Self::Schedule(_)
+            | Self::Expired(_)
+            | Self::Task(_)
+            | Self::Removal(_) => None,
         }
     }
 }
@@ -371,21 +388,36 @@ impl Slot {
 }
 
 impl Shown {
-    /// From when a newer state of the job is shown.
-    fn next(&self, job: &Job) -> Option<Instant> {
-        if self.stage != job.stage {
+    /// From when a newer state is shown.
+    fn next(&self, stage: &str, nodes: Option<StatusDigest>) -> Option<Instant> {
+        if self.stage != stage {
             return None;
         }
-        Some(self.at + if self.nodes == job.nodes { PROGRESS_EVERY } else { NODES_EVERY })
+        Some(self.at + if self.nodes == nodes { PROGRESS_EVERY } else { NODES_EVERY })
+    }
+}
+
+/// What people wait for of a job or a task; none of what is written at each change.
+fn shown_of(desired: &Desired) -> Option<(&'static str, Option<StatusDigest>)> {
+    match desired {
+        Desired::Job(job) => Some((job.stage, job.nodes)),
+        Desired::Task(task) => Some((task.stage, task.nodes)),
+        Desired::Backup(_)
+        | Desired::Schedule(_)
+        | Desired::Scheduled(_)
+        | Desired::Expired(_)
+        | Desired::FollowUp(_)
+        | Desired::Removal(_) => None,
     }
 }
 
 /// Tells a MedusaBackup that the log believes to be wanted still from one that was made.
-fn identify(desired: &mut Desired, made: &mut BTreeMap<Uid, Uid>) {
+fn identify(desired: &mut Desired, made: &mut BTreeMap<(DcKey, Arc<str>), Uid>) {
     let Desired::Backup(backup) = desired else { return };
+    let named = (backup.dc.clone(), backup.name.clone());
     match &backup.uid {
-        Some(_) => drop(made.remove(&backup.job)),
-        None => backup.uid = made.get(&backup.job).cloned(),
+        Some(_) => drop(made.remove(&named)),
+        None => backup.uid = made.get(&named).cloned(),
     }
 }
 
@@ -397,6 +429,9 @@ fn version(mirror: &Mirror, desired: &Desired) -> Option<Arc<str>> {
         Desired::Schedule(schedule) => Some(&schedule.uid),
         Desired::Scheduled(_) => None,
         Desired::Expired(job) => Some(&job.uid),
+        Desired::Task(task) => Some(&task.uid),
+        Desired::FollowUp(_) => None,
+        Desired::Removal(removal) => Some(&removal.uid),
     };
     mirror.get(uid?).map(|copy| copy.resource_version)
 }
@@ -413,7 +448,10 @@ fn stands(mirror: &Mirror, desired: &Desired) -> bool {
         Desired::Schedule(schedule) => mirror
             .get(&schedule.uid)
             .is_none_or(|copy| copy.status == schedule.digest && (schedule.owner.is_none() || copy.owned)),
-        // Where the mirror does not know a job yet, the API server says that it is gone.
-        Desired::Scheduled(_) | Desired::Expired(_) => false,
+        // Where the mirror does not know an object yet, the API server says that it is gone.
+        Desired::Scheduled(_) | Desired::Expired(_) | Desired::FollowUp(_) | Desired::Removal(_) => false,
+        Desired::Task(task) => mirror.get(&task.uid).is_none_or(|copy| {
+            (task.status.is_none() || copy.status == task.digest) && (task.owner.is_none() || copy.owned)
+        }),
     }
 }

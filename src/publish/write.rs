@@ -4,7 +4,8 @@ use super::MANAGER;
 use super::desired::{Backup, Desired, Job, Owner};
 use super::schedule::Status;
 use crate::observe::{Copy, Mirror, StatusDigest, chain, shared};
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use stheno_crds::{CassandraDatacenter, MedusaBackup, MedusaBackupJob, MedusaBackupSchedule};
 use stheno_events::backup::ObjectCreated;
 use stheno_events::observed::ObjectKind;
+use stheno_events::task::BackupCreated;
 use stheno_events::{DcKey, Event, Uid};
 use stheno_projections::status::OPERATION_LABEL;
 use tokio::sync::mpsc;
@@ -43,7 +45,7 @@ pub(super) enum Trouble {
 pub(super) enum Made {
     /// A MedusaBackup of this UID; the fact was handed in.
     Backup(Uid),
-    /// What a slot asked for: the fact, to be handed in.
+    /// What a slot or a purge asked for: the fact, to be handed in.
     Scheduled(Box<Event>),
 }
 
@@ -67,6 +69,9 @@ impl Writer {
                 self.scheduled(wanted).await.map(|fact| Some(Made::Scheduled(Box::new(fact))))
             }
             Desired::Expired(job) => self.expire(job).await.map(|()| None),
+            Desired::Task(task) => self.task(task, refresh).await.map(|()| None),
+            Desired::FollowUp(wanted) => self.follow(wanted).await.map(|fact| Some(Made::Scheduled(Box::new(fact)))),
+            Desired::Removal(removal) => self.remove(removal).await.map(|()| None),
         }
     }
 
@@ -95,7 +100,12 @@ impl Writer {
     }
 
     /// Gives an object that has no owner its datacenter as one.
-    async fn own<K: Published>(&self, api: &Api<K>, uid: &Uid, owner: Option<&Owner>) -> Result<(), Trouble> {
+    pub(super) async fn own<K: Published>(
+        &self,
+        api: &Api<K>,
+        uid: &Uid,
+        owner: Option<&Owner>,
+    ) -> Result<(), Trouble> {
         let copy = self.mirror.get(uid).ok_or(Trouble::Gone)?;
         if let Some(owner) = owner.filter(|_| !copy.owned) {
             let reference = json!({
@@ -136,18 +146,23 @@ impl Writer {
         let mut object = backup.object.clone();
         // The API server drops the status of a create; it follows by itself.
         object.status = None;
-        let label = (OPERATION_LABEL, backup.job.as_str());
+        let label = (OPERATION_LABEL, backup.maker.as_str());
         let (found, foreign) = create(api, kind.as_str(), &object, label).await?;
         let uid = self.keep(kind, &found);
         let Some(uid) = uid else { return Err(Trouble::Refused("the answer to a create has no UID".to_owned())) };
-        let fact = ObjectCreated { job: backup.job.clone(), uid: uid.clone(), foreign };
+        let (maker, name) = (backup.maker.clone(), backup.name.clone());
+        let fact: Event = if backup.synced {
+            BackupCreated { task: maker, name, uid: uid.clone(), foreign }.into()
+        } else {
+            ObjectCreated { job: maker, uid: uid.clone(), foreign }.into()
+        };
         // Nobody receives when the process ends: the successor finds the object by its label.
-        let _ = self.facts.send((backup.dc.clone(), fact.into()));
+        let _ = self.facts.send((backup.dc.clone(), fact));
         Ok((!foreign).then_some(uid))
     }
 
     /// Reads an object anew; another one of its name is not it.
-    async fn read<K>(&self, api: &Api<K>, kind: ObjectKind, name: &str, uid: &Uid) -> Result<(), Trouble>
+    pub(super) async fn read<K>(&self, api: &Api<K>, kind: ObjectKind, name: &str, uid: &Uid) -> Result<(), Trouble>
     where
         K: Published,
     {
@@ -166,7 +181,7 @@ impl Writer {
 
     /// Writes a status: ours is applied. Where others left fields of it, all of it is set in one write, what we do not
     /// say taken out: nobody shall see an end of ours with nodes of theirs that still run.
-    async fn show<K, S>(
+    pub(super) async fn show<K, S>(
         &self,
         api: &Api<K>,
         uid: &Uid,
@@ -226,6 +241,25 @@ impl Writer {
                 self.mirror.remove(uid);
                 Err(Trouble::Gone)
             }
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// Deletes an object: this one, and no other of its name.
+    pub(super) async fn delete<K: Published + Resource<Scope = NamespaceResourceScope>>(
+        &self,
+        kind: ObjectKind,
+        namespace: &str,
+        name: &str,
+        uid: &Uid,
+    ) -> Result<(), Trouble> {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let preconditions = Preconditions { uid: Some(uid.to_string()), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        match answer(kind.as_str(), api.delete(name, &params)).await {
+            Ok(_) => Ok(()),
+            // Another one has its name: this one is gone.
+            Err(Trouble::Conflict) => Err(Trouble::Gone),
             Err(trouble) => Err(trouble),
         }
     }

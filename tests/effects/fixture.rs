@@ -15,6 +15,8 @@ pub fn pace() -> Pace {
         unary: Duration::from_millis(500),
         async_backup: Duration::from_millis(700),
         listing: Duration::from_millis(500),
+        listing_all: Duration::from_millis(500),
+        purge: Duration::from_secs(2),
         quiet: Duration::from_millis(300),
         progress: Duration::from_millis(200),
         first_poll: Duration::from_millis(10),
@@ -35,9 +37,9 @@ pub fn resume() -> Call {
     Call::Resume("dc1-r1-sts-0".into())
 }
 
-pub fn effect(call: Call, serving: &Serving) -> Effect {
+pub fn effect(call: impl Into<stheno_decide::Call>, serving: &Serving) -> Effect {
     Effect {
-        key: EffectKey { job: "job-uid".into(), call, attempt: 1, serial: 1, epoch: Epoch(7) },
+        key: EffectKey { job: "job-uid".into(), call: call.into(), attempt: 1, serial: 1, epoch: Epoch(7) },
         dc: DcKey::new("ns", "dc1"),
         backup: "nightly".into(),
         backup_type: BackupType::Differential,
@@ -45,6 +47,7 @@ pub fn effect(call: Call, serving: &Serving) -> Effect {
         foreign: false,
         sidecar: None,
         accepted: false,
+        task: None,
         command_by_ms: stheno::runtime::boot_ms() + stheno_decide::policy::COMMAND_WITHIN_MS,
     }
 }
@@ -55,7 +58,11 @@ pub async fn report(runner: &mut Runner) -> Option<Vec<backup::Event>> {
         Report::Facts { events, .. } => {
             let fact = |event| match event {
                 Event::Backup(event) => event,
-                other @ (Event::Observed(_) | Event::Schedule(_) | Event::Datacenter(_) | Event::Operator(_)) => {
+                other @ (Event::Observed(_)
+                | Event::Schedule(_)
+                | Event::Task(_)
+                | Event::Datacenter(_)
+                | Event::Operator(_)) => {
                     panic!("{other:?}")
                 }
             };

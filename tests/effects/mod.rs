@@ -6,3 +6,4 @@ mod ours;
 mod stock;
 mod stops;
 mod summary;
+mod tasks;

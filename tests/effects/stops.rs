@@ -89,7 +89,7 @@ async fn a_hung_sidecar_delays_nobody_else() {
     let mut runner = runner();
     runner.start(effect(start(), &one));
     runner.start(Effect {
-        key: EffectKey { call: Call::Start("dc1-r1-sts-1".into()), ..effect(start(), &two).key },
+        key: EffectKey { call: Call::Start("dc1-r1-sts-1".into()).into(), ..effect(start(), &two).key },
         ..effect(start(), &two)
     });
     let begun = tokio::time::Instant::now();

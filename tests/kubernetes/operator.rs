@@ -7,8 +7,9 @@ use std::time::Duration;
 use stheno::observe::{self, Mirror, Options, Sight};
 use stheno::publish::{self, Publisher};
 use stheno_decide::engine::{Appended, Command, Engine, Identity};
-use stheno_decide::{Effect, EffectKey};
-use stheno_events::backup::{BackupNode, Call, NodeFinished, NodeStarted, SidecarKind, Summarised};
+use stheno_decide::{Call, Effect, EffectKey};
+use stheno_events::backup::{self, BackupNode, NodeFinished, NodeStarted, SidecarKind, Summarised};
+use stheno_events::task;
 use stheno_events::{DcKey, Digest, Event, EventId, Uid};
 use stheno_projections::World;
 use tokio::sync::mpsc;
@@ -161,12 +162,33 @@ impl Operator {
         let EffectKey { job, call, attempt, .. } = &effect.key;
         let (job, attempt) = (job.clone(), *attempt);
         let events = match call {
-            Call::Start(pod) | Call::Resume(pod) => vec![
+            Call::Backup(backup::Call::Start(pod) | backup::Call::Resume(pod)) => vec![
                 NodeStarted { job: job.clone(), pod: pod.clone(), attempt, sidecar: SidecarKind::Stheno }.into(),
                 NodeFinished { job, pod: pod.clone(), attempt, bytes: Some(1_000), files: Some(3), reused: None }
                     .into(),
             ],
-            Call::Summary(pod) => vec![
+            Call::Task(task::Call::Purge(pod) | task::Call::Prepare(pod)) => {
+                let purged = Some(task::Purged { backups: 1, objects: 5, bytes: 500, within_grace: 2 });
+                vec![task::NodeFinished { task: job, pod: pod.clone(), attempt, purged }.into()]
+            }
+            // The bucket is as it is known.
+            Call::Task(task::Call::List(pod)) => vec![
+                task::Listed {
+                    task: job,
+                    pod: pod.clone(),
+                    serial: effect.key.serial,
+                    epoch: effect.key.epoch,
+                    page: 0,
+                    last: true,
+                    digest: Digest::of(b"bucket"),
+                    total: 1,
+                    ours: 1,
+                    found: Vec::new(),
+                    missing: Vec::new(),
+                }
+                .into(),
+            ],
+            Call::Backup(backup::Call::Summary(pod)) => vec![
                 Summarised {
                     job,
                     started: None,

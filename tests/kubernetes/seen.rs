@@ -147,7 +147,12 @@ async fn what_vanished_while_nobody_looked_is_inferred() {
     .await;
     let gone = next.log.iter().filter_map(|event| match event {
         Event::Observed(observed::Event::Gone(gone)) => Some((&*gone.name, gone.inferred)),
-        Event::Observed(_) | Event::Backup(_) | Event::Schedule(_) | Event::Datacenter(_) | Event::Operator(_) => None,
+        Event::Observed(_)
+        | Event::Backup(_)
+        | Event::Schedule(_)
+        | Event::Task(_)
+        | Event::Datacenter(_)
+        | Event::Operator(_) => None,
     });
     assert_eq!(gone.collect::<Vec<_>>(), [("nightly", true)]);
 }

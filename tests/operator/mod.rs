@@ -15,5 +15,6 @@ mod refused;
 mod schedule;
 mod store;
 mod suspended;
+mod tasks;
 mod tollgate;
 mod waiting;

@@ -4,7 +4,12 @@
 use crate::drills::house;
 use crate::operator::ground::Ground;
 use crate::support::agent::Agent;
+use kube::api::Api;
+use serde_json::json;
+use std::time::Duration;
+use stheno_crds::{MedusaTask, MedusaTaskStatus};
 use stheno_local::provision::{self, Part};
+use tokio::time::{Instant, sleep};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_backup_from_kubectl_through_the_log_to_the_bucket_and_back() {
@@ -35,5 +40,64 @@ async fn one_backup_from_kubectl_through_the_log_to_the_bucket_and_back() {
     ground.job("again").await;
     let again = ground.finished("again").await.status.unwrap();
     assert_eq!(again.finished.len(), 1, "{again:#?}");
+    assert_eq!(operator.stop().await, Some(0));
+}
+
+async fn task(ground: &Ground, name: &str) -> MedusaTaskStatus {
+    let tasks: Api<MedusaTask> = Api::namespaced(ground.admin.clone(), &ground.namespace);
+    let deadline = Instant::now() + Duration::from_secs(90);
+    loop {
+        let status = tasks.get_opt(name).await.unwrap().and_then(|task| task.status);
+        match status {
+            Some(status) if status.finish_time.is_some() => return status,
+            status => assert!(Instant::now() < deadline, "{name} never ended: {status:#?}"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What retention lets go leaves the bucket by a purge, and the API server by the sync that follows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_from_kubectl_to_the_bucket_and_back_by_a_sync() {
+    let cassandra = house::cassandra().await;
+    let agent = Agent::launch_with(cassandra, "max_backup_count = 1").await;
+    let ground = Ground::new("the-purge").await;
+    ground.datacenter_at("dc1", &[agent.port.number()]).await;
+    let mut operator = ground.operator();
+    operator.leads().await;
+    for name in ["first", "second"] {
+        ground.job(name).await;
+        let job = ground.finished(name).await.status.unwrap();
+        assert_eq!(job.finished.len(), 1, "{job:#?}");
+        ground.backup_status(name).await;
+    }
+    assert!(agent.backup("first").join("meta/manifest.json").exists());
+    let purge = json!({
+        "apiVersion": "medusa.k8ssandra.io/v1alpha1",
+        "kind": "MedusaTask",
+        "metadata": { "name": "clean" },
+        "spec": { "cassandraDatacenter": "dc1", "operation": "purge" },
+    });
+    ground.create(purge).await;
+    let status = task(&ground, "clean").await;
+    let done = &status.finished[0];
+    assert_eq!(done.nb_backups_purged, Some(1), "{status:#?}");
+    assert!(done.nb_objects_purged > Some(0), "{status:#?}");
+    assert!(!agent.backup("first").join("meta/manifest.json").exists(), "it left the bucket");
+    assert!(agent.backup("second").join("meta/manifest.json").exists());
+
+    let status = task(&ground, "clean-sync").await;
+    let complete = status.conditions.iter().find(|condition| condition.type_ == "Complete").unwrap();
+    assert_eq!(complete.status, "True", "{status:#?}");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while ground.backups().get_opt("first").await.unwrap().is_some()
+        || ground.jobs().get_opt("first").await.unwrap().is_some()
+    {
+        assert!(Instant::now() < deadline, "what the bucket lost is still there: {status:#?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(ground.backups().get_opt("second").await.unwrap().is_some());
+    assert!(ground.jobs().get_opt("second").await.unwrap().is_some());
+    ground.verified();
     assert_eq!(operator.stop().await, Some(0));
 }

@@ -17,11 +17,26 @@ pub(crate) struct JobStatus {
     pub(crate) outcome: Option<String>,
 }
 
+impl JobStatus {
+    fn adopted(&self, kind: ObjectKind, uid: &Uid) -> Option<observed::Adopted> {
+        self.started.or(self.finished).map(|_| observed::Adopted {
+            kind,
+            uid: uid.clone(),
+            started: self.started,
+            finished: self.finished,
+            in_progress: Vec::new(),
+            finished_pods: Vec::new(),
+            failed_pods: Vec::new(),
+        })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Body {
     Job(BackupJob, JobStatus),
     Backup(observed::Backup),
     Schedule(observed::Schedule),
+    Task(observed::Task, JobStatus),
     Datacenter(observed::Datacenter),
     Pod(Pod),
 }
@@ -32,6 +47,7 @@ impl Body {
             Self::Job(..) => ObjectKind::MedusaBackupJob,
             Self::Backup(_) => ObjectKind::MedusaBackup,
             Self::Schedule(_) => ObjectKind::MedusaBackupSchedule,
+            Self::Task(..) => ObjectKind::MedusaTask,
             Self::Datacenter(_) => ObjectKind::CassandraDatacenter,
             Self::Pod(_) => ObjectKind::Pod,
         }
@@ -42,6 +58,7 @@ impl Body {
             Self::Job(job, _) => &mut job.meta,
             Self::Backup(backup) => &mut backup.meta,
             Self::Schedule(schedule) => &mut schedule.meta,
+            Self::Task(task, _) => &mut task.meta,
             Self::Datacenter(dc) => &mut dc.meta,
             Self::Pod(pod) => &mut pod.meta,
         }
@@ -52,6 +69,7 @@ impl Body {
             Self::Job(job, _) => &job.meta,
             Self::Backup(backup) => &backup.meta,
             Self::Schedule(schedule) => &schedule.meta,
+            Self::Task(task, _) => &task.meta,
             Self::Datacenter(dc) => &dc.meta,
             Self::Pod(pod) => &pod.meta,
         }
@@ -60,16 +78,12 @@ impl Body {
     pub(crate) fn observation(&self) -> Observation {
         match self {
             Self::Job(job, status) => {
-                let adopted = status.started.or(status.finished).map(|_| observed::Adopted {
-                    kind: ObjectKind::MedusaBackupJob,
-                    uid: job.meta.uid.clone(),
-                    started: status.started,
-                    finished: status.finished,
-                    in_progress: Vec::new(),
-                    finished_pods: Vec::new(),
-                    failed_pods: Vec::new(),
-                });
+                let adopted = status.adopted(ObjectKind::MedusaBackupJob, &job.meta.uid);
                 Observation::BackupJob(job.clone(), adopted)
+            }
+            Self::Task(task, status) => {
+                let adopted = status.adopted(ObjectKind::MedusaTask, &task.meta.uid);
+                Observation::Task(task.clone(), adopted)
             }
             Self::Backup(backup) => Observation::Backup(backup.clone()),
             Self::Schedule(schedule) => Observation::Schedule(schedule.clone(), None),
@@ -95,6 +109,8 @@ pub(crate) struct Api {
     pub(crate) created: BTreeMap<Arc<str>, u64>,
     /// How often a job of a name was created for a schedule.
     pub(crate) jobs_created: BTreeMap<Arc<str>, u64>,
+    /// How often a sync of a name was created for a purge.
+    pub(crate) syncs_created: BTreeMap<Arc<str>, u64>,
 }
 
 impl Api {
@@ -184,20 +200,72 @@ impl Api {
     }
 
     /// Creates a MedusaBackup; `None` when the name is taken.
-    pub(crate) fn backup(&mut self, name: &Arc<str>, operation: Uid, now: stheno_events::Time) -> Option<Change> {
+    pub(crate) fn backup(
+        &mut self,
+        name: &Arc<str>,
+        operation: Option<Uid>,
+        now: stheno_events::Time,
+    ) -> Option<Change> {
         let taken = |body: &Body| matches!(body, Body::Backup(backup) if backup.meta.name == *name);
         if self.objects.values().any(taken) {
             return None;
         }
         *self.created.entry(name.clone()).or_default() += 1;
         let meta = self.meta(name, now);
-        let operation = Some(operation);
         Some(self.put(Body::Backup(observed::Backup {
             meta,
             dc: DC.into(),
             backup_type: BackupType::Differential,
             operation,
         })))
+    }
+
+    /// A task, made by a person or for a purge.
+    pub(crate) fn task(
+        &mut self,
+        name: &str,
+        operation: observed::TaskOperation,
+        purge: Option<Uid>,
+        now: stheno_events::Time,
+    ) -> Change {
+        let meta = self.meta(name, now);
+        let task = observed::Task {
+            meta,
+            dc: DC.into(),
+            operation,
+            backup: None,
+            restore_key: None,
+            owned: true,
+            labels: purge.map(|purge| ("stheno.io/task".into(), purge.as_str().into())).into_iter().collect(),
+            annotations: BTreeMap::new(),
+        };
+        self.put(Body::Task(task, JobStatus::default()))
+    }
+
+    /// Creates the sync that follows a purge; `None` when the name is taken.
+    pub(crate) fn follow_up(&mut self, name: &Arc<str>, purge: Uid, now: stheno_events::Time) -> Option<Change> {
+        if self.task_named(name).is_some() {
+            return None;
+        }
+        *self.syncs_created.entry(name.clone()).or_default() += 1;
+        Some(self.task(name, observed::TaskOperation::Sync, Some(purge), now))
+    }
+
+    pub(crate) fn task_named(&self, name: &Arc<str>) -> Option<Uid> {
+        let mut objects = self.objects.iter();
+        let found = objects.find(|(_, body)| matches!(body, Body::Task(task, _) if task.meta.name == *name));
+        found.map(|(uid, _)| uid.clone())
+    }
+
+    /// A person consents.
+    pub(crate) fn annotate(&mut self, uid: &Uid, token: &Arc<str>) -> Option<Change> {
+        let next = self.version + 1;
+        let body = self.objects.get_mut(uid)?;
+        let Body::Task(task, _) = body else { return None };
+        task.annotations.insert("stheno.io/approve".into(), token.clone());
+        task.meta.resource_version = next.to_string().into();
+        self.version = next;
+        Some(Change::Is(body.clone()))
     }
 
     /// Everything is as it was when the copy was made; no UID is drawn twice, and what was created stays counted.
@@ -214,7 +282,7 @@ impl Api {
     pub(crate) fn status(&mut self, uid: &Uid, version: &str, status: JobStatus) -> Option<Change> {
         let next = self.version + 1;
         let body = self.objects.get_mut(uid).filter(|body| *body.meta().resource_version == *version)?;
-        if let Body::Job(_, current) = body {
+        if let Body::Job(_, current) | Body::Task(_, current) = body {
             *current = status;
         }
         self.version = next;

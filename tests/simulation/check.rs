@@ -1,8 +1,10 @@
 //! What must hold at the end of every run, whatever happened on the way.
 
+mod tasks;
+
 use crate::api::Body;
 use crate::sidecar::Kind;
-use crate::sim::{Sim, dc, epochs, time};
+use crate::sim::{OLD, Sim, UNKNOWN, dc, epochs, time};
 use std::collections::BTreeMap;
 use stheno::audit::{Entry, redecide::Redecider, verify::Verifier};
 use stheno_decide::cron::{Cron, Tz};
@@ -18,6 +20,8 @@ pub(crate) struct Ending {
     pub(crate) nodes: BTreeMap<String, String>,
     /// Names of the MedusaBackup objects.
     pub(crate) backups: Vec<String>,
+    /// Outcome of each task.
+    pub(crate) tasks: BTreeMap<String, String>,
 }
 
 pub(crate) fn all(sim: &Sim) -> Result<Ending, String> {
@@ -32,6 +36,7 @@ pub(crate) fn all(sim: &Sim) -> Result<Ending, String> {
     folds(sim)?;
     accepted(sim)?;
     slots(sim)?;
+    tasks::lawful(sim)?;
     ending(sim)
 }
 
@@ -145,7 +150,7 @@ fn accepted(sim: &Sim) -> Result<(), String> {
 pub(crate) fn slots(sim: &Sim) -> Result<(u64, u64), String> {
     let Some(schedule) = sim.api.objects.values().find_map(|body| match body {
         Body::Schedule(schedule) => Some(schedule),
-        Body::Job(..) | Body::Backup(_) | Body::Datacenter(_) | Body::Pod(_) => None,
+        Body::Job(..) | Body::Task(..) | Body::Backup(_) | Body::Datacenter(_) | Body::Pod(_) => None,
     }) else {
         return Ok((0, 0));
     };
@@ -227,7 +232,8 @@ fn ending(sim: &Sim) -> Result<Ending, String> {
     if dc.illegal > 0 {
         return Err(format!("{} events broke a law of the log", dc.illegal));
     }
-    let mut ending = Ending { outcomes: Vec::new(), nodes: BTreeMap::new(), backups: Vec::new() };
+    let tasks = tasks::ended(sim, dc)?;
+    let mut ending = Ending { outcomes: Vec::new(), nodes: BTreeMap::new(), backups: Vec::new(), tasks };
     for operation in dc.operations.values() {
         let name = &operation.request.meta.name;
         let Stage::Ended { outcome, finished, .. } = &operation.stage else {
@@ -249,7 +255,9 @@ fn ending(sim: &Sim) -> Result<Ending, String> {
         let times = sim.api.created.get(name).copied().unwrap_or(0);
         // One that a store lost before the log knew of it is made again.
         let lost = sim.plan.put_back && complete && times > 1;
-        if times != u64::from(complete) && !lost {
+        // Whole in the bucket though its job has given up: a sync finds it.
+        let found = sim.plan.tasks && times == 1;
+        if times != u64::from(complete) && !lost && !found {
             return Err(format!("MedusaBackup {name} was created {times} times, the outcome is {outcome:?}"));
         }
         let there = sim.api.objects.values().any(|body| matches!(body, Body::Backup(b) if b.meta.name == *name));

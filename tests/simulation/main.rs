@@ -41,6 +41,7 @@ fn calm(kind: Kind) -> Plan {
         put_back: false,
         schedule: None,
         outages: false,
+        tasks: false,
     }
 }
 
@@ -100,6 +101,48 @@ fn a_schedule_through_everything() {
         // The last slots come an hour before the end: what they start ends too.
         schedule: Some(if seed % 3 == 0 { "* 0-1 * * *" } else { "*/20 0-1 * * *" }),
         outages: seed % 4 != 0,
+        tasks: false,
+    });
+}
+
+/// A purge, the sync that follows it, and a sync that takes in one backup and lets go of another, beside a backup.
+#[test]
+fn crash_before_and_after_each_edge_of_tasks() {
+    let test = "crash_before_and_after_each_edge_of_tasks";
+    let plan = Plan { nodes: 2, tasks: true, ..calm(Kind::Stheno) };
+    let mut calm_run = Sim::new(plan);
+    calm_run.run();
+    let expected = check::all(&calm_run).unwrap_or_else(|fault| panic!("without a crash: {fault}"));
+    assert_eq!(expected.tasks.len(), 3, "a purge and two syncs: {:?}", expected.tasks);
+    assert!(expected.tasks.values().all(|outcome| outcome == "Complete"), "{:?}", expected.tasks);
+    let points = calm_run.points();
+    assert!(points > 60, "tasks have more than {points} crash points");
+    let chosen: Vec<u64> = env("STHENO_SIM_POINT").map_or_else(|| (0..points).collect(), |point| vec![point]);
+    for point in &chosen {
+        let mut sim = Sim::new(Plan { crash_at: Some(*point), ..plan });
+        sim.run();
+        let replay = format!("STHENO_SIM_POINT={point} cargo test --test simulation {test}");
+        let found = check::all(&sim).unwrap_or_else(|fault| panic!("crash point {point}: {fault}\nreplay: {replay}"));
+        assert_eq!(found, expected, "crash point {point} ends otherwise\nreplay: {replay}");
+    }
+    println!("{test}: {} crash points (before and after each append, call and write)", chosen.len());
+}
+
+/// Two leaders and faults of every kind: each task ends once, no purge runs beside a backup, and no sync removes much
+/// without consent.
+#[test]
+fn tasks_through_everything() {
+    seeds("tasks_through_everything", 800, |seed| Plan {
+        kind: if seed % 2 == 0 { Kind::Stheno } else { Kind::Medusa },
+        nodes: 1 + seed % 3,
+        seed,
+        crash_at: None,
+        faults: Faults { user_deletes: 0, ..Faults::everything() },
+        operators: 2,
+        put_back: false,
+        schedule: None,
+        outages: false,
+        tasks: true,
     });
 }
 
@@ -161,6 +204,7 @@ fn two_leaders_with_our_sidecars() {
         put_back: false,
         schedule: None,
         outages: false,
+        tasks: false,
     });
 }
 
@@ -176,6 +220,7 @@ fn two_leaders_with_stock_sidecars() {
         put_back: false,
         schedule: None,
         outages: false,
+        tasks: false,
     });
 }
 
@@ -191,6 +236,7 @@ fn everything_at_once() {
         put_back: false,
         schedule: None,
         outages: false,
+        tasks: false,
     });
 }
 
@@ -208,6 +254,7 @@ fn an_older_store_is_put_back() {
         put_back: true,
         schedule: None,
         outages: false,
+        tasks: false,
     });
 }
 
@@ -225,5 +272,6 @@ fn night() {
         put_back: false,
         schedule: None,
         outages: false,
+        tasks: false,
     });
 }

@@ -32,6 +32,8 @@ pub(crate) enum Input {
     /// A person accepts an API server that went back.
     Accept(u64),
     Written(Uid),
+    /// What publishing found out.
+    Published(Event),
     Wake,
 }
 
@@ -115,6 +117,7 @@ impl Process {
                 self.job_names.clear();
             }
             ObjectKind::MedusaBackup => self.backups.clear(),
+            ObjectKind::MedusaTask => {}
             ObjectKind::MedusaBackupSchedule | ObjectKind::CassandraDatacenter | ObjectKind::Pod => {}
         }
     }
@@ -125,6 +128,9 @@ impl Process {
             Change::Is(Body::Job(job, status)) => {
                 self.job_names.insert(job.meta.name.clone());
                 self.jobs.insert(job.meta.uid.clone(), (job.meta.resource_version.clone(), status.clone()));
+            }
+            Change::Is(Body::Task(task, status)) => {
+                self.jobs.insert(task.meta.uid.clone(), (task.meta.resource_version.clone(), status.clone()));
             }
             Change::Is(Body::Backup(backup)) => {
                 self.backups.insert(backup.meta.name.clone());

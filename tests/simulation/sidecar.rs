@@ -92,6 +92,11 @@ impl Sidecar {
         }
     }
 
+    /// Whether its part of a backup lies in the bucket.
+    pub(crate) fn finished(&self, now: u64, name: &Arc<str>) -> bool {
+        self.works.get(name).is_some_and(|work| now >= work.ends_ms && !work.fails && !work.dead)
+    }
+
     /// The process restarts: ours goes on where it was, stock Medusa's threads are gone.
     pub(crate) fn restart(&mut self, now: u64, away_ms: u64) {
         self.away_until = now + away_ms;

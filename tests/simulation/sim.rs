@@ -7,10 +7,12 @@ mod operators;
 mod plan;
 mod publish;
 mod store;
+mod tasks;
 
 pub(crate) use calls::epochs;
 use happening::Happening;
 pub(crate) use plan::{Faults, Plan};
+pub(crate) use tasks::{OLD, UNKNOWN};
 
 use crate::api::{Api, Body, Change, DC, NAMESPACE};
 use crate::log::Log;
@@ -46,6 +48,8 @@ pub(crate) struct Sim {
     /// Broken laws, as they happen.
     pub(crate) faults_found: Vec<String>,
     pub(crate) deleted_by_user: BTreeSet<Arc<str>>,
+    /// Backups that the bucket holds and that no job here made.
+    pub(crate) bucket: BTreeSet<Arc<str>>,
     /// A copy of the API server's store.
     copy: Option<Api>,
     trace: bool,
@@ -82,6 +86,7 @@ impl Sim {
             ids: 0,
             faults_found: Vec::new(),
             deleted_by_user: BTreeSet::new(),
+            bucket: BTreeSet::new(),
             copy: None,
             trace: std::env::var_os("STHENO_SIM_TRACE").is_some(),
         };
@@ -108,6 +113,9 @@ impl Sim {
         }
         if plan.put_back {
             sim.plan_put_back(&change);
+        }
+        if plan.tasks {
+            sim.plan_tasks();
         }
         sim
     }
@@ -241,6 +249,7 @@ const fn channel(kind: ObjectKind) -> u8 {
         ObjectKind::MedusaBackupJob => 1,
         ObjectKind::MedusaBackup => 2,
         ObjectKind::MedusaBackupSchedule => 5,
+        ObjectKind::MedusaTask => 6,
         ObjectKind::CassandraDatacenter => 3,
         ObjectKind::Pod => 4,
     }

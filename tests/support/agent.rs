@@ -20,12 +20,17 @@ pub struct Agent {
 
 impl Agent {
     pub async fn launch(node: &Cassandra) -> Self {
+        Self::launch_with(node, "").await
+    }
+
+    /// With these lines more in the section `[storage]`.
+    pub async fn launch_with(node: &Cassandra, storage: &str) -> Self {
         let (run, port) = (Run::temporary().unwrap(), Port::take().unwrap());
         let store = run.folder("store").unwrap();
         let ini = format!(
             "[cassandra]\nconfig_file = {}\nnodetool_executable = {}\nresolve_ip_addresses = False\nuse_sudo = False\n\n\
              [storage]\nstorage_provider = local\nbase_path = {}\nbucket_name = backups\nfqdn = {}\n\
-             use_sudo_for_restore = False\n\n[grpc]\nenabled = 1\n",
+             use_sudo_for_restore = False\n{storage}\n\n[grpc]\nenabled = 1\n",
             node.yaml().display(),
             node.nodetool().display(),
             store.display(),

@@ -39,6 +39,8 @@ pub struct Script {
     pub status: Option<StatusType>,
     /// What it lists.
     pub backups: Vec<wire::BackupSummary>,
+    /// What each purge removed.
+    pub purged: wire::PurgeBackupsResponse,
     /// The pod that it says it is in.
     pub pod: String,
     /// Done once, when the method is called and before it is answered.
@@ -223,14 +225,18 @@ impl Medusa for FalseSidecar {
         &self,
         _: Request<wire::PurgeBackupsRequest>,
     ) -> Result<Response<wire::PurgeBackupsResponse>, Status> {
-        unimplemented("PurgeBackups")
+        self.called("PurgeBackups", "").await?;
+        let purged = self.script().purged;
+        Ok(Response::new(purged))
     }
 
     async fn prepare_restore(
         &self,
-        _: Request<wire::PrepareRestoreRequest>,
+        request: Request<wire::PrepareRestoreRequest>,
     ) -> Result<Response<wire::PrepareRestoreResponse>, Status> {
-        unimplemented("PrepareRestore")
+        let wire::PrepareRestoreRequest { backup_name, datacenter, restore_key } = request.into_inner();
+        self.called("PrepareRestore", &format!("{backup_name} {datacenter} {restore_key}")).await?;
+        Ok(Response::new(wire::PrepareRestoreResponse {}))
     }
 }
 

@@ -8,9 +8,12 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use stheno_events::backup::{self, BackupNode, Call, NodeProgress, Outcome, SidecarKind, WaitReason};
 use stheno_events::datacenter::{Incarnation, Led, Overtaken};
-use stheno_events::observed::{self, BackupType, CatchUp, Meta, ObjectKind, ScheduledOperation, Sidecar};
+use stheno_events::observed::{
+    self, BackupType, CatchUp, Meta, ObjectKind, ScheduledOperation, Sidecar, TaskOperation,
+};
 use stheno_events::operator::{ApiAccepted, Checkpoint, Genesis, Leading, SteppedDown};
 use stheno_events::schedule::{self, MissReason, SkipReason};
+use stheno_events::task::{self, Completeness, Found, Purged};
 use stheno_events::{Digest, Envelope, Epoch, Event, EventId, Fact, LAYOUT, PodName, Time, Uid};
 
 /// Any text, with what formats trip over.
@@ -50,6 +53,7 @@ fn kind() -> BoxedStrategy<ObjectKind> {
         ObjectKind::MedusaBackupJob,
         ObjectKind::MedusaBackup,
         ObjectKind::MedusaBackupSchedule,
+        ObjectKind::MedusaTask,
         ObjectKind::CassandraDatacenter,
         ObjectKind::Pod,
     ])
@@ -89,6 +93,57 @@ fn meta() -> BoxedStrategy<Meta> {
 
 fn call() -> BoxedStrategy<Call> {
     prop_oneof![pod().prop_map(Call::Start), pod().prop_map(Call::Resume), pod().prop_map(Call::Summary)].boxed()
+}
+
+fn task_call() -> BoxedStrategy<task::Call> {
+    prop_oneof![
+        pod().prop_map(task::Call::Purge),
+        pod().prop_map(task::Call::Prepare),
+        pod().prop_map(task::Call::List)
+    ]
+    .boxed()
+}
+
+fn task_operation() -> BoxedStrategy<TaskOperation> {
+    prop::sample::select(vec![TaskOperation::Sync, TaskOperation::Purge, TaskOperation::PrepareRestore]).boxed()
+}
+
+fn sidecar_kind() -> BoxedStrategy<SidecarKind> {
+    prop::sample::select(vec![SidecarKind::Stheno, SidecarKind::Medusa]).boxed()
+}
+
+fn node() -> BoxedStrategy<BackupNode> {
+    (text(), vec(any::<i64>(), 0..4), text(), text())
+        .prop_map(|(host, tokens, datacenter, rack)| BackupNode { host, tokens, datacenter, rack })
+        .boxed()
+}
+
+fn found() -> BoxedStrategy<Found> {
+    let completeness = vec![Completeness::Complete, Completeness::Unfinished, Completeness::Failed];
+    (
+        (text(), backup_type(), option::of(time()), option::of(time()), any::<[i32; 2]>()),
+        (vec(node(), 0..3), any::<[i64; 2]>(), prop::sample::select(completeness)),
+    )
+        .prop_map(
+            |(
+                (name, backup_type, started, finished, [total_nodes, finished_nodes]),
+                (nodes, [files, bytes], completeness),
+            )| {
+                Found {
+                    name,
+                    backup_type,
+                    started,
+                    finished,
+                    total_nodes,
+                    finished_nodes,
+                    nodes,
+                    files,
+                    bytes,
+                    completeness,
+                }
+            },
+        )
+        .boxed()
 }
 
 fn outcome() -> BoxedStrategy<Outcome> {
@@ -155,6 +210,11 @@ pub fn kinds() -> Vec<BoxedStrategy<Event>> {
                     .into()
                 },
             )
+            .boxed(),
+        ((meta(), text(), task_operation(), option::of(text())), (option::of(text()), any::<bool>(), texts(), texts()))
+            .prop_map(|((meta, dc, operation, backup), (restore_key, owned, labels, annotations))| {
+                observed::Task { meta, dc, operation, backup, restore_key, owned, labels, annotations }.into()
+            })
             .boxed(),
         (
             (meta(), text(), option::of(text()), any::<i32>(), vec(text(), 0..3)),
@@ -333,6 +393,72 @@ pub fn kinds() -> Vec<BoxedStrategy<Event>> {
             .boxed(),
         (uid(), text(), uid())
             .prop_map(|(schedule, name, job)| schedule::Expired { schedule, name, job }.into())
+            .boxed(),
+        // task
+        (uid(), wait_reason(), text())
+            .prop_map(|(task, reason, message)| task::Queued { task, reason, message }.into())
+            .boxed(),
+        (uid(), text(), any::<[u64; 2]>(), vec(text(), 0..3), text())
+            .prop_map(|(task, token, [removes, known], names, message)| {
+                task::ApprovalNeeded { task, token, removes, known, names, message }.into()
+            })
+            .boxed(),
+        (uid(), vec(pod(), 0..4)).prop_map(|(task, nodes)| task::Started { task, nodes }.into()).boxed(),
+        (uid(), task_call(), any::<[u32; 2]>(), epoch())
+            .prop_map(|(task, call, [attempt, serial], epoch)| {
+                task::EffectClaimed { task, call, attempt, serial, epoch }.into()
+            })
+            .boxed(),
+        (uid(), task_call(), any::<[u32; 2]>(), epoch())
+            .prop_map(|(task, call, [attempt, serial], epoch)| {
+                task::ClaimAbandoned { task, call, attempt, serial, epoch }.into()
+            })
+            .boxed(),
+        (uid(), pod(), any::<u32>(), option::of(any::<[i64; 4]>()))
+            .prop_map(|(task, pod, attempt, purged)| {
+                let purged = purged.map(|[backups, objects, bytes, within_grace]| Purged {
+                    backups,
+                    objects,
+                    bytes,
+                    within_grace,
+                });
+                task::NodeFinished { task, pod, attempt, purged }.into()
+            })
+            .boxed(),
+        (uid(), pod(), any::<u32>(), text(), any::<bool>())
+            .prop_map(|(task, pod, attempt, reason, retryable)| {
+                task::NodeFailed { task, pod, attempt, reason, retryable }.into()
+            })
+            .boxed(),
+        ((uid(), task_call(), any::<[u32; 2]>(), epoch()), (any::<bool>(), option::of(sidecar_kind()), text()))
+            .prop_map(|((task, call, [attempt, serial], epoch), (in_doubt, sidecar, error))| {
+                task::NodeUnanswered { task, call, attempt, serial, epoch, in_doubt, sidecar, error }.into()
+            })
+            .boxed(),
+        (uid(), pod(), text()).prop_map(|(task, pod, reason)| task::NodeLost { task, pod, reason }.into()).boxed(),
+        (
+            (uid(), pod(), any::<[u32; 2]>(), epoch(), any::<bool>()),
+            (digest(), any::<[u64; 2]>(), vec(found(), 0..3), vec(text(), 0..3)),
+        )
+            .prop_map(|((task, pod, [serial, page], epoch, last), (digest, [total, ours], found, missing))| {
+                task::Listed { task, pod, serial, epoch, page, last, digest, total, ours, found, missing }.into()
+            })
+            .boxed(),
+        (uid(), vec(text(), 0..3), vec(text(), 0..3), vec(text(), 0..3))
+            .prop_map(|(task, created, corrected, removed)| {
+                task::Reconciled { task, created, corrected, removed }.into()
+            })
+            .boxed(),
+        (uid(), text()).prop_map(|(task, name)| task::SyncRequested { task, name }.into()).boxed(),
+        (uid(), text()).prop_map(|(task, message)| task::Completed { task, message }.into()).boxed(),
+        (uid(), outcome(), text())
+            .prop_map(|(task, outcome, message)| task::Failed { task, outcome, message }.into())
+            .boxed(),
+        (uid(), text(), uid(), any::<bool>())
+            .prop_map(|(task, name, uid, foreign)| task::SyncCreated { task, name, uid, foreign }.into())
+            .boxed(),
+        (uid(), text(), uid(), any::<bool>())
+            .prop_map(|(task, name, uid, foreign)| task::BackupCreated { task, name, uid, foreign }.into())
             .boxed(),
         // datacenter
         (epoch(), option::of(time())).prop_map(|(epoch, quiet_until)| Led { epoch, quiet_until }.into()).boxed(),

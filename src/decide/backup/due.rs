@@ -43,7 +43,7 @@ fn effect(dc: &Datacenter, context: Context<'_>, operation: &Operation, claim: &
     Effect {
         key: EffectKey {
             job: operation.request.meta.uid.clone(),
-            call: claim.call.clone(),
+            call: claim.call.clone().into(),
             attempt: claim.attempt,
             serial: claim.serial,
             epoch: claim.epoch,
@@ -55,6 +55,7 @@ fn effect(dc: &Datacenter, context: Context<'_>, operation: &Operation, claim: &
         foreign: operation.foreign,
         sidecar: node.and_then(|node| node.sidecar),
         accepted: node.is_some_and(|node| node.started.is_some()),
+        task: None,
         command_by_ms: 0,
     }
 }

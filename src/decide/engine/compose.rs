@@ -10,7 +10,7 @@ use stheno_events::backup::{self, NodeProgress, Progress};
 use stheno_events::datacenter::Led;
 use stheno_events::observed::{Gone, ObjectKind};
 use stheno_events::{
-    Aggregate, DcKey, Envelope, Epoch, Event, EventId, Fact, LAYOUT, PodName, Process, Time, Uid, schedule,
+    Aggregate, DcKey, Envelope, Epoch, Event, EventId, Fact, LAYOUT, PodName, Process, Time, Uid, schedule, task,
 };
 use stheno_projections::Datacenter;
 use stheno_projections::datacenter::Object;
@@ -143,8 +143,10 @@ fn observations(room: &mut Room, draft: &mut Draft, pods_listed: bool) -> bool {
             Some(Observation::Gone(_)) => {
                 room.seen.remove(&key);
             }
-            // The status of a job or a schedule is looked at once.
-            Some(Observation::BackupJob(_, status) | Observation::Schedule(_, status)) => *status = None,
+            // The status of a job, a schedule or a task is looked at once.
+            Some(
+                Observation::BackupJob(_, status) | Observation::Schedule(_, status) | Observation::Task(_, status),
+            ) => *status = None,
             Some(
                 Observation::Backup(_) | Observation::Datacenter(_) | Observation::Malformed(_) | Observation::Pod(_),
             )
@@ -195,6 +197,11 @@ fn outcomes(room: &mut Room, draft: &mut Draft) -> Vec<Event> {
             Event::Schedule(schedule::Event::ObjectCreated(e)) => {
                 draft.state.scheduled.get(&e.name).is_none_or(|made| made.object != Object::Wanted)
             }
+            Event::Task(task::Event::SyncCreated(e)) => !draft.state.follow_ups.contains_key(&e.name),
+            Event::Task(task::Event::BackupCreated(e)) => {
+                draft.state.backups.get(&e.name).is_none_or(|backup| backup.object != Object::Wanted)
+            }
+            Event::Task(event) => draft.state.task_of(event.task()).is_none_or(|task| task.ended()),
             Event::Observed(_) | Event::Schedule(_) | Event::Datacenter(_) | Event::Operator(_) => false,
         };
         if !late {
@@ -250,8 +257,12 @@ pub(super) fn begins_quiet_time(envelope: &Envelope) -> bool {
 
 /// The message that claimed the effect of which this is an outcome.
 fn cause(effects: &BTreeMap<crate::EffectKey, super::Running>, event: &Event) -> Option<EventId> {
-    let Event::Backup(event) = event else { return None };
-    effects.iter().find(|(key, _)| key.job == *event.job()).map(|(_, running)| running.claimed_in.clone())
+    let operation = match event {
+        Event::Backup(event) => event.job(),
+        Event::Task(event) => event.task(),
+        Event::Observed(_) | Event::Schedule(_) | Event::Datacenter(_) | Event::Operator(_) => return None,
+    };
+    effects.iter().find(|(key, _)| key.job == *operation).map(|(_, running)| running.claimed_in.clone())
 }
 
 /// The custom resource behind a message, where it is one.
@@ -259,8 +270,10 @@ fn correlation(events: &[Event]) -> Option<Uid> {
     let mut jobs = events.iter().filter_map(|event| match event {
         Event::Backup(event) => Some(event.job()),
         Event::Schedule(event) => Some(event.schedule()),
+        Event::Task(event) => Some(event.task()),
         Event::Observed(stheno_events::observed::Event::BackupJob(job)) => Some(&job.meta.uid),
         Event::Observed(stheno_events::observed::Event::Schedule(seen)) => Some(&seen.meta.uid),
+        Event::Observed(stheno_events::observed::Event::Task(seen)) => Some(&seen.meta.uid),
         Event::Observed(_) | Event::Datacenter(_) | Event::Operator(_) => None,
     });
     let first = jobs.next()?;
@@ -283,10 +296,26 @@ pub(super) fn objects(dc: &Datacenter, kind: ObjectKind) -> impl Iterator<Item =
         ObjectKind::MedusaBackupSchedule => {
             Box::new(dc.schedules.iter().map(|(uid, schedule)| (uid.clone(), schedule.request.meta.name.clone())))
         }
-        ObjectKind::MedusaBackup => Box::new(dc.backups.iter().filter_map(|(name, backup)| match &backup.object {
-            Object::Ours { uid } | Object::Foreign { uid } => Some((uid.clone(), name.clone())),
-            Object::Wanted => None,
-        })),
+        ObjectKind::MedusaTask => Box::new(
+            dc.tasks
+                .iter()
+                .filter(|(_, task)| !task.gone)
+                .map(|(uid, task)| (uid.clone(), task.request.meta.name.clone())),
+        ),
+        ObjectKind::MedusaBackup => Box::new(
+            dc.backups
+                .iter()
+                .filter_map(|(name, backup)| match &backup.object {
+                    Object::Ours { uid } | Object::Foreign { uid } => Some((uid.clone(), name.clone())),
+                    Object::Wanted => None,
+                })
+                .chain(
+                    dc.removals
+                        .iter()
+                        .filter(|(_, removal)| removal.kind == ObjectKind::MedusaBackup)
+                        .map(|(uid, removal)| (uid.clone(), removal.name.clone())),
+                ),
+        ),
         ObjectKind::CassandraDatacenter => {
             Box::new(dc.object.iter().map(|object| (object.meta.uid.clone(), object.meta.name.clone())))
         }
@@ -302,6 +331,7 @@ pub(super) fn name(seen: &Observation) -> Arc<str> {
         Observation::BackupJob(e, _) => e.meta.name.clone(),
         Observation::Backup(e) => e.meta.name.clone(),
         Observation::Schedule(e, _) => e.meta.name.clone(),
+        Observation::Task(e, _) => e.meta.name.clone(),
         Observation::Datacenter(e) => e.meta.name.clone(),
         Observation::Pod(e) => e.meta.name.clone(),
         Observation::Malformed(e) => e.name.clone(),

@@ -2,10 +2,13 @@
 
 use super::clock::Clock;
 use super::{Command, Engine};
-use crate::{Effect, EffectKey, due, policy};
+use crate::effect::TaskWork;
+use crate::{Call, Effect, EffectKey, due, names, policy};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use stheno_events::backup::{self, ClaimAbandoned};
-use stheno_events::{DcKey, Envelope, Event, EventId, Fact};
+use stheno_events::{DcKey, Envelope, Epoch, Event, EventId, Fact, task};
+use stheno_projections::World;
 
 /// What this process knows of a claim of its own term.
 #[derive(Debug, Clone)]
@@ -49,14 +52,7 @@ impl Engine {
     pub(super) fn claims_committed(&mut self, envelope: &Envelope, sent_ms: Option<u64>) {
         let dc = DcKey::new(envelope.ns.clone(), envelope.dc.clone());
         for fact in &envelope.events {
-            if let Fact::Known(Event::Backup(backup::Event::EffectClaimed(claim))) = fact {
-                let key = EffectKey {
-                    job: claim.job.clone(),
-                    call: claim.call.clone(),
-                    attempt: claim.attempt,
-                    serial: claim.serial,
-                    epoch: claim.epoch,
-                };
+            if let Some(key) = claimed(fact) {
                 let state = State::Claimed { sent_ms };
                 self.effects.insert(key, Running { dc: dc.clone(), state, claimed_in: envelope.id.clone() });
             }
@@ -104,24 +100,20 @@ impl Engine {
                 match (&running.state, wanted) {
                     // Nothing may be started yet; whether it is too late is judged then.
                     (State::Claimed { .. }, Some(_)) if !effecting && !ending => {}
-                    (State::Claimed { sent_ms }, Some(effect)) => {
+                    (State::Claimed { sent_ms }, Some(mut effect)) => {
                         let sent =
                             sent_ms.filter(|sent| clock.boot_ms.saturating_sub(*sent) <= policy::START_WITHIN_MS);
                         let Some(sent) = sent.filter(|_| !ending) else {
                             running.state = State::Ended;
-                            let abandoned = ClaimAbandoned {
-                                job: effect_key.job,
-                                call: effect_key.call,
-                                attempt: effect_key.attempt,
-                                serial: effect_key.serial,
-                                epoch,
-                            };
                             let room = self.rooms.entry(key.clone()).or_default();
-                            room.outcomes.push(abandoned.into());
+                            room.outcomes.push(abandoned(effect_key, epoch));
                             room.dirty = true;
                             continue;
                         };
                         running.state = State::Runs;
+                        if let Some(TaskWork::List(asked)) = &mut effect.task {
+                            asked.others = others(&self.world, &key);
+                        }
                         let command_by_ms = sent.saturating_add(policy::COMMAND_WITHIN_MS);
                         self.commands.push(Command::Start(Effect { command_by_ms, ..effect }));
                     }
@@ -143,4 +135,43 @@ impl Engine {
             }
         }
     }
+}
+
+/// The effect that a fact claims, where it claims one.
+fn claimed(fact: &Fact) -> Option<EffectKey> {
+    match fact {
+        Fact::Known(Event::Backup(backup::Event::EffectClaimed(claim))) => Some(EffectKey {
+            job: claim.job.clone(),
+            call: claim.call.clone().into(),
+            attempt: claim.attempt,
+            serial: claim.serial,
+            epoch: claim.epoch,
+        }),
+        Fact::Known(Event::Task(task::Event::EffectClaimed(claim))) => Some(EffectKey {
+            job: claim.task.clone(),
+            call: claim.call.clone().into(),
+            attempt: claim.attempt,
+            serial: claim.serial,
+            epoch: claim.epoch,
+        }),
+        Fact::Known(_) | Fact::Unknown { .. } => None,
+    }
+}
+
+/// A claim of this term that was not started in time.
+fn abandoned(key: EffectKey, epoch: Epoch) -> Event {
+    let EffectKey { job, call, attempt, serial, .. } = key;
+    match call {
+        Call::Backup(call) => ClaimAbandoned { job, call, attempt, serial, epoch }.into(),
+        Call::Task(call) => task::ClaimAbandoned { task: job, call, attempt, serial, epoch }.into(),
+    }
+}
+
+/// What the names of nodes of all other datacenters begin with.
+fn others(world: &World, key: &DcKey) -> Vec<Arc<str>> {
+    let others = world.datacenters.iter().filter(|(other, _)| *other != key);
+    others
+        .filter_map(|(_, dc)| dc.object.as_ref())
+        .map(|object| names::pods(&object.cluster, &object.meta.name).into())
+        .collect()
 }

@@ -5,7 +5,9 @@ use super::{Append, Command, Engine, InFlight};
 use crate::policy;
 use std::sync::Arc;
 use stheno_events::operator::{Checkpoint, Genesis, Leading, SteppedDown};
-use stheno_events::{Aggregate, Digest, Envelope, Epoch, Event, EventId, Fact, LAYOUT, Process, backup, observed};
+use stheno_events::{
+    Aggregate, Digest, Envelope, Epoch, Event, EventId, Fact, LAYOUT, Process, backup, observed, task,
+};
 
 /// The role of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,7 +209,13 @@ impl Engine {
     pub(super) fn witness_terminal(&mut self, envelope: &Envelope) {
         let Role::Leading { epoch, .. } = self.role else { return };
         let terminal = envelope.events.iter().any(|fact| {
-            matches!(fact, Fact::Known(Event::Backup(backup::Event::Completed(_) | backup::Event::Failed(_))))
+            matches!(
+                fact,
+                Fact::Known(
+                    Event::Backup(backup::Event::Completed(_) | backup::Event::Failed(_))
+                        | Event::Task(task::Event::Completed(_) | task::Event::Failed(_))
+                )
+            )
         });
         if terminal {
             self.commands.push(Command::Witness { epoch, sequence: self.world.position });

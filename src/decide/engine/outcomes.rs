@@ -2,8 +2,9 @@
 
 use super::{Engine, effects::Running};
 use crate::EffectKey;
-use stheno_events::backup::{self, Summarised};
-use stheno_events::{DcKey, Event, schedule};
+use crate::listing::fit;
+use stheno_events::backup;
+use stheno_events::{DcKey, Event, schedule, task};
 use stheno_projections::datacenter::Object;
 
 impl Engine {
@@ -22,7 +23,7 @@ impl Engine {
         room.dirty = true;
         for mut event in events {
             if let Event::Backup(backup::Event::Summarised(summary)) = &mut event {
-                fit(summary);
+                fit(&mut summary.nodes);
             }
             if let Event::Backup(backup::Event::Progress(progress)) = event {
                 let nodes = room.progress.entry(progress.job).or_default();
@@ -48,9 +49,19 @@ impl Engine {
                 .scheduled
                 .get(&created.name)
                 .is_some_and(|made| made.schedule == created.schedule && made.object == Object::Wanted),
-            Event::Observed(_) | Event::Backup(_) | Event::Schedule(_) | Event::Datacenter(_) | Event::Operator(_) => {
-                false
+            Event::Task(task::Event::SyncCreated(created)) => {
+                dc.follow_ups.get(&created.name).is_some_and(|wanted| wanted.task == created.task)
             }
+            Event::Task(task::Event::BackupCreated(created)) => dc
+                .backups
+                .get(&created.name)
+                .is_some_and(|backup| backup.maker() == Some(&created.task) && backup.object == Object::Wanted),
+            Event::Observed(_)
+            | Event::Backup(_)
+            | Event::Schedule(_)
+            | Event::Task(_)
+            | Event::Datacenter(_)
+            | Event::Operator(_) => false,
         });
         if !self.leads() || !wanted {
             return;
@@ -60,13 +71,5 @@ impl Engine {
             room.outcomes.push(event);
             room.dirty = true;
         }
-    }
-}
-
-/// A summary that does not fit into a message goes without its tokens: topology, files and sizes are what is asked for.
-fn fit(summary: &mut Summarised) {
-    let tokens: usize = summary.nodes.iter().map(|node| node.tokens.len()).sum();
-    if tokens * 9 > crate::policy::SUMMARY_BYTES {
-        summary.nodes.iter_mut().for_each(|node| node.tokens.clear());
     }
 }

@@ -59,6 +59,7 @@ impl Engine {
             Observation::BackupJob(..)
             | Observation::Backup(_)
             | Observation::Schedule(..)
+            | Observation::Task(..)
             | Observation::Datacenter(_)
             | Observation::Malformed(_) => {
                 let place = (observation.kind(), uid.clone());
@@ -81,12 +82,22 @@ impl Engine {
         if let Some(home) = self.homes.get(observation.uid()) {
             return Some(home.clone());
         }
-        let Observation::BackupJob(job, _) = observation else { return None };
-        let meta = &job.meta;
-        let mut datacenters = self.world.datacenters.iter();
-        let found =
-            datacenters.find(|(_, dc)| dc.operations.contains_key(&meta.uid) || dc.forgotten.tombstone(meta).is_some());
-        found.map(|(key, _)| key.clone())
+        let meta = match observation {
+            Observation::BackupJob(job, _) => &job.meta,
+            Observation::Task(task, _) => &task.meta,
+            Observation::Backup(_)
+            | Observation::Schedule(..)
+            | Observation::Datacenter(_)
+            | Observation::Pod(_)
+            | Observation::Malformed(_)
+            | Observation::Gone(_) => return None,
+        };
+        let knows = |dc: &stheno_projections::Datacenter| {
+            dc.operations.contains_key(&meta.uid)
+                || dc.tasks.contains_key(&meta.uid)
+                || dc.forgotten.tombstone(meta).is_some()
+        };
+        self.world.datacenters.iter().find(|(_, dc)| knows(dc)).map(|(key, _)| key.clone())
     }
 
     /// Where a schedule was that names another datacenter now: it goes on there.
@@ -113,25 +124,48 @@ impl Engine {
         let seen = self.rooms.get(former).and_then(|room| room.seen.get(&(kind, uid.clone())));
         let unread =
             matches!(seen, Some(Observation::Malformed(_))) || dc.is_some_and(|dc| dc.malformed.contains_key(uid));
-        let recorded = dc.is_some_and(|dc| dc.operation(uid).is_some() || dc.backups.values().any(|it| it.is(uid)));
+        let recorded = dc.is_some_and(|dc| {
+            dc.operation(uid).is_some() || dc.task_of(uid).is_some() || dc.backups.values().any(|it| it.is(uid))
+        });
         let gone = Gone { kind, uid: uid.clone(), name: compose::name(now), inferred: true };
         (unread && !recorded).then(|| (former.clone(), gone))
     }
 
     /// A schedule from before the log counts from its first sight: its slots until then were somebody else's, or nobody's.
+    /// Of a task from before it nobody knows whether it was done.
     fn adopted(&self, observation: Observation) -> Observation {
-        let Observation::Schedule(seen, None) = observation else { return observation };
-        let before = self.world.operator.genesis.as_ref().is_none_or(|genesis| seen.meta.created < genesis.at);
-        let status = before.then(|| Adopted {
-            kind: ObjectKind::MedusaBackupSchedule,
-            uid: seen.meta.uid.clone(),
+        let genesis = self.world.operator.genesis.as_ref().map(|genesis| genesis.at);
+        let before = |created: Time| genesis.is_none_or(|genesis| created < genesis);
+        let status = |kind, uid: &Uid| Adopted {
+            kind,
+            uid: uid.clone(),
             started: None,
             finished: None,
             in_progress: Vec::new(),
             finished_pods: Vec::new(),
             failed_pods: Vec::new(),
-        });
-        Observation::Schedule(seen, status)
+        };
+        match observation {
+            Observation::Schedule(seen, None) => {
+                let adopted =
+                    before(seen.meta.created).then(|| status(ObjectKind::MedusaBackupSchedule, &seen.meta.uid));
+                Observation::Schedule(seen, adopted)
+            }
+            Observation::Task(seen, None) => {
+                // The API server's times are whole seconds.
+                let adopted = before(seen.meta.created + chrono::TimeDelta::seconds(1))
+                    .then(|| status(ObjectKind::MedusaTask, &seen.meta.uid));
+                Observation::Task(seen, adopted)
+            }
+            Observation::BackupJob(..)
+            | Observation::Schedule(..)
+            | Observation::Task(..)
+            | Observation::Backup(_)
+            | Observation::Datacenter(_)
+            | Observation::Pod(_)
+            | Observation::Malformed(_)
+            | Observation::Gone(_) => observation,
+        }
     }
 
     /// A complete list of a kind: what is known in `namespaces` (all, when none) and not in it is gone.
@@ -303,9 +337,9 @@ impl Engine {
     pub(super) fn settle_homes(&mut self, key: &DcKey, envelope: &Envelope) {
         for fact in &envelope.events {
             match fact {
-                Fact::Known(Event::Observed(observed::Event::BackupJob(job))) => {
-                    let uid = job.meta.uid.clone();
-                    let place = (ObjectKind::MedusaBackupJob, uid.clone());
+                Fact::Known(Event::Observed(recorded @ (observed::Event::BackupJob(_) | observed::Event::Task(_)))) => {
+                    let Some(place) = request(recorded) else { continue };
+                    let uid = place.1.clone();
                     let before = self.homes.insert(uid, key.clone()).filter(|before| before != key);
                     // Where it is recorded, there it is compared.
                     if let Some(room) = before.and_then(|before| self.rooms.get_mut(&before)) {
@@ -357,7 +391,11 @@ impl Engine {
 fn supplanted(room: &mut Room, now: &Observation) -> Option<Place> {
     match now {
         Observation::Datacenter(_) | Observation::Backup(_) | Observation::Schedule(..) => {}
-        Observation::BackupJob(..) | Observation::Pod(_) | Observation::Malformed(_) | Observation::Gone(_) => {
+        Observation::BackupJob(..)
+        | Observation::Task(..)
+        | Observation::Pod(_)
+        | Observation::Malformed(_)
+        | Observation::Gone(_) => {
             return None;
         }
     }
@@ -370,4 +408,15 @@ fn supplanted(room: &mut Room, now: &Observation) -> Option<Place> {
 
 fn went_back(event: &Event) -> bool {
     matches!(event, Event::Observed(observed::Event::Gap(gap)) if gap.backwards)
+}
+
+/// The request that was recorded.
+fn request(event: &observed::Event) -> Option<Place> {
+    if let observed::Event::BackupJob(job) = event {
+        return Some((ObjectKind::MedusaBackupJob, job.meta.uid.clone()));
+    }
+    if let observed::Event::Task(task) = event {
+        return Some((ObjectKind::MedusaTask, task.meta.uid.clone()));
+    }
+    None
 }

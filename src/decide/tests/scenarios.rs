@@ -2,7 +2,7 @@
 
 use chrono::{TimeDelta, TimeZone, Utc};
 use std::collections::BTreeMap;
-use stheno_decide::{Context, decide, due, policy, wake};
+use stheno_decide::{Call as Called, Context, Effect, decide, due, policy, wake};
 use stheno_events::backup::{
     self, Call, NodeFailed, NodeFinished, NodeStarted, NodeUnanswered, SidecarKind, Summarised,
 };
@@ -114,7 +114,11 @@ impl Scenario {
     }
 
     fn effects(&self) -> Vec<String> {
-        due(&self.dc, self.context()).iter().map(|effect| format!("{:?}", effect.key.call)).collect()
+        let call = |effect: &Effect| match &effect.key.call {
+            Called::Backup(call) => format!("{call:?}"),
+            Called::Task(call) => format!("{call:?}"),
+        };
+        due(&self.dc, self.context()).iter().map(call).collect()
     }
 
     fn claimed(&mut self, pod: &str) {
@@ -405,7 +409,7 @@ fn an_adopted_start_is_followed_and_never_commanded() {
     scenario.and(adopted);
     insta::assert_yaml_snapshot!(scenario.then());
     let effects = due(&scenario.dc, scenario.context());
-    assert!(effects.iter().all(|effect| effect.foreign && matches!(effect.key.call, Call::Resume(_))));
+    assert!(effects.iter().all(|effect| effect.foreign && matches!(effect.key.call, Called::Backup(Call::Resume(_)))));
 }
 
 /// A status that a person or a wrong clock wrote must not hold the datacenter until a time that never comes.

@@ -4,7 +4,7 @@ use super::plan::Faults;
 use super::{Happening, Sim, time};
 use crate::process::{Input, Step};
 use crate::sidecar::{Answer, Kind, Work};
-use stheno_decide::Effect;
+use stheno_decide::{Call as Called, Effect};
 use stheno_events::backup::{self, Call, NodeFailed, NodeFinished, NodeStarted, NodeUnanswered, SidecarKind};
 use stheno_events::{Epoch, Event, PodName, Time};
 
@@ -23,7 +23,11 @@ impl Sim {
     /// A call of an effect arrives at its sidecar.
     pub(super) fn call(&mut self, index: usize, life: u64, effect: Effect) {
         let pod = effect.key.call.pod().clone();
-        if let Call::Summary(_) = effect.key.call {
+        let called = match &effect.key.call {
+            Called::Backup(call) => call.clone(),
+            Called::Task(_) => return self.task_call(index, life, effect),
+        };
+        if let Call::Summary(_) = called {
             self.summary(index, life, &effect, &pod);
             return;
         }
@@ -47,7 +51,7 @@ impl Sim {
         let answer = if replaced || !first {
             Answer::Unreachable
         } else {
-            match (kind, &effect.key.call) {
+            match (kind, &called) {
                 (Kind::Stheno, _) => sidecar.start(now, &backup, work, epoch),
                 (Kind::Medusa, Call::Start(_)) if !asked_before => {
                     sidecar.start(now, &backup, work, epoch);
@@ -67,7 +71,8 @@ impl Sim {
 
     pub(super) fn answer(&mut self, index: usize, life: u64, effect: Effect, kind: Kind, answer: Answer) {
         let (job, attempt, epoch) = (effect.key.job.clone(), effect.key.attempt, effect.key.epoch);
-        let pod = effect.key.call.pod().clone();
+        let Called::Backup(call) = effect.key.call.clone() else { return };
+        let pod = call.pod().clone();
         let sidecar = match kind {
             Kind::Stheno => SidecarKind::Stheno,
             Kind::Medusa => SidecarKind::Medusa,
@@ -75,7 +80,7 @@ impl Sim {
         let unanswered = |not_found: bool, heard: Option<Time>| -> Event {
             NodeUnanswered {
                 job: job.clone(),
-                call: effect.key.call.clone(),
+                call: call.clone(),
                 attempt,
                 serial: effect.key.serial,
                 epoch,
@@ -108,7 +113,7 @@ impl Sim {
                 self.reply(index, life, fact(failed.into()));
             }
             // During the start a stock sidecar knows nothing yet: the effect asks again.
-            Answer::NotFound if effect.accepted && matches!(effect.key.call, Call::Start(_)) => {
+            Answer::NotFound if effect.accepted && matches!(call, Call::Start(_)) => {
                 let delay = 500 + self.below(500);
                 self.after(delay, Happening::Arrive(index, life, Input::Effect(effect, Step::Ask)));
                 return;
@@ -143,7 +148,7 @@ impl Sim {
                 finished: None,
                 total_nodes: nodes,
                 finished_nodes: nodes,
-                nodes: Vec::new(),
+                nodes: self.topology(),
                 files: 7,
                 bytes: 7_000,
                 complete,

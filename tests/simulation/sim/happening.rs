@@ -6,6 +6,7 @@ use crate::process::{Input, Process};
 use std::sync::Arc;
 use stheno_decide::Effect;
 use stheno_decide::engine::Append;
+use stheno_events::observed::TaskOperation;
 use stheno_events::{PodName, Uid};
 use stheno_projections::World;
 
@@ -19,6 +20,16 @@ pub(super) enum Happening {
     CreateArrives(usize, u64, Arc<str>, Uid),
     /// The job of a slot, by its name, for a schedule.
     ScheduledArrives(usize, u64, Arc<str>, Uid),
+    /// The sync that a purge asked for, by its name.
+    SyncArrives(usize, u64, Arc<str>, Uid),
+    /// What a sync has deleted.
+    RemovalArrives(usize, u64, Uid),
+    /// A sidecar is done with a call of a task that it began then.
+    TaskAnswer(usize, u64, Box<Effect>, u64),
+    /// A person asks for a task; the bucket loses what is old; a person looks at what waits for consent.
+    Asks(&'static str, TaskOperation),
+    BucketLoses,
+    Person,
     /// The operators sleep for so long: what is missing then is made up for.
     Outage(u64),
     Restart(usize),
@@ -64,7 +75,7 @@ impl Sim {
                 self.reply(index, life, Input::Written(uid));
             }
             Happening::CreateArrives(index, life, name, operation) => {
-                if let Some(change) = self.api.backup(&name, operation.clone(), time(self.now)) {
+                if let Some(change) = self.api.backup(&name, Some(operation), time(self.now)) {
                     self.tell(&change);
                     if let (Change::Is(body), true) = (&change, self.chance(self.plan.faults.user_deletes)) {
                         let uid = body.meta().uid.clone();
@@ -75,7 +86,7 @@ impl Sim {
                 if self.crash_of(index, life, true) {
                     return;
                 }
-                self.reply(index, life, Input::Written(operation));
+                self.reply(index, life, Input::Written(Uid::from(name)));
             }
             Happening::ScheduledArrives(index, life, name, schedule) => {
                 if let Some(change) = self.api.scheduled_job(&name, schedule, time(self.now)) {
@@ -86,6 +97,15 @@ impl Sim {
                 }
                 self.reply(index, life, Input::Written(Uid::from(name)));
             }
+            Happening::SyncArrives(index, life, name, purge) => self.sync_arrives(index, life, &name, purge),
+            Happening::RemovalArrives(index, life, uid) => self.removal_arrives(index, life, uid),
+            Happening::TaskAnswer(index, life, effect, began) => self.task_answer(index, life, &effect, began),
+            Happening::Asks(name, operation) => self.asks(name, operation),
+            Happening::BucketLoses => {
+                self.note(|| "the bucket loses what is old".into());
+                self.bucket.clear();
+            }
+            Happening::Person => self.person(),
             Happening::Outage(long) => {
                 self.note(|| format!("no operator for {long} ms"));
                 for index in 0..self.processes.len() {

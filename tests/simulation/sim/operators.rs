@@ -6,7 +6,7 @@ use crate::memory_log::Fault;
 use crate::process::{Input, Step};
 use stheno_decide::engine::{Append, Command};
 use stheno_decide::{Effect, EffectKey, Observation};
-use stheno_events::{Event, EventId, Fact, backup};
+use stheno_events::{Event, EventId, Fact, backup, task};
 
 impl Sim {
     pub(super) fn arrive(&mut self, index: usize, life: u64, input: Input) {
@@ -112,6 +112,7 @@ impl Sim {
             Input::Written(uid) => {
                 process.writing.remove(&uid);
             }
+            Input::Published(event) => process.engine.published(&super::dc(), event),
             Input::Wake => {}
         }
     }
@@ -174,11 +175,23 @@ impl Sim {
                 Fact::Known(Event::Backup(backup::Event::EffectClaimed(claim))) => {
                     claimed |= EffectKey {
                         job: claim.job.clone(),
-                        call: claim.call.clone(),
+                        call: claim.call.clone().into(),
                         attempt: claim.attempt,
                         serial: claim.serial,
                         epoch: claim.epoch,
                     } == effect.key;
+                }
+                Fact::Known(Event::Task(task::Event::EffectClaimed(claim))) => {
+                    claimed |= EffectKey {
+                        job: claim.task.clone(),
+                        call: claim.call.clone().into(),
+                        attempt: claim.attempt,
+                        serial: claim.serial,
+                        epoch: claim.epoch,
+                    } == effect.key;
+                }
+                Fact::Known(Event::Task(event @ (task::Event::Completed(_) | task::Event::Failed(_)))) => {
+                    terminal |= *event.task() == effect.key.job;
                 }
                 Fact::Known(Event::Backup(event @ (backup::Event::Completed(_) | backup::Event::Failed(_)))) => {
                     terminal |= *event.job() == effect.key.job;

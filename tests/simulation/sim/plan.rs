@@ -70,4 +70,6 @@ pub(crate) struct Plan {
     pub(crate) schedule: Option<&'static str>,
     /// Whether all operators are away for a while.
     pub(crate) outages: bool,
+    /// Whether people ask for purges and syncs too.
+    pub(crate) tasks: bool,
 }

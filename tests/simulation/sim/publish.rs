@@ -51,19 +51,21 @@ impl Sim {
             self.after(delay, Happening::ScheduledArrives(index, life, name.clone(), made.schedule.clone()));
         }
         for (name, backup) in &dc.backups {
-            let Some(operation) = backup.operation.clone().filter(|_| backup.object == Object::Wanted) else {
+            let Some(maker) = backup.maker().cloned().filter(|_| backup.object == Object::Wanted) else {
                 continue;
             };
             let process = &self.processes[index];
-            if process.backups.contains(name) || process.writing.contains(&operation) {
+            let writing = stheno_events::Uid::from(name.clone());
+            if process.backups.contains(name) || process.writing.contains(&writing) {
                 continue;
             }
             if self.crash(index, false) {
                 return;
             }
-            self.processes[index].writing.insert(operation.clone());
+            self.processes[index].writing.insert(writing);
             let delay = 1 + self.below(5);
-            self.after(delay, Happening::CreateArrives(index, life, name.clone(), operation));
+            self.after(delay, Happening::CreateArrives(index, life, name.clone(), maker));
         }
+        self.publish_tasks(index, life, &dc);
     }
 }

@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use stheno_decide::engine::{Command, Role, WATCHED};
-use stheno_decide::{Effect, EffectKey, Observation};
+use stheno_decide::{Call, Effect, EffectKey, Observation};
 use stheno_events::backup::{NodeFailed, NodeStarted, NodeUnanswered, SidecarKind};
 use stheno_events::datacenter::Overtaken;
 use stheno_events::observed::{
@@ -213,6 +213,7 @@ fn accepted(effect: &Effect) -> NodeStarted {
 
 fn broken(effect: &Effect, heard: Time) -> NodeUnanswered {
     let EffectKey { job, call, attempt, serial, epoch } = effect.key.clone();
+    let Call::Backup(call) = call else { panic!("{call:?}") };
     let (in_doubt, not_found, error) = (true, false, "the connection broke".into());
     NodeUnanswered { job, call, attempt, serial, epoch, in_doubt, not_found, heard: Some(heard), error }
 }

@@ -345,7 +345,7 @@ fn tasks() -> impl Iterator<Item = Event> {
         task::NodeLost { task: task.clone(), pod: pod.clone(), reason: "no answer for 10 minutes".into() }.into(),
         task::Listed {
             task: task.clone(),
-            pod,
+            pod: pod.clone(),
             serial: 1,
             epoch: EPOCH,
             page: 0,
@@ -355,6 +355,15 @@ fn tasks() -> impl Iterator<Item = Event> {
             ours: 7,
             found: vec![found],
             missing: vec!["nightly-0".into()],
+        }
+        .into(),
+        task::Planned {
+            task: task.clone(),
+            pod,
+            serial: 1,
+            epoch: EPOCH,
+            digest: Digest::of(b"what would go"),
+            backups: Some(vec!["nightly-0".into()]),
         }
         .into(),
         task::Reconciled {

@@ -30,6 +30,8 @@ family! { "task":
     NodeLost = "node_lost" v 1 critical,
     /// A page of what the bucket holds: where it differs from what is known of this datacenter's backups.
     Listed = "listed" v 1 critical,
+    /// What a purge would remove, as a sidecar plans it; asked before anything is removed.
+    Planned = "planned" v 1 critical,
     /// What is known of backups is brought in line with the listing: the intent of creating and deleting their objects.
     Reconciled = "reconciled" v 1 critical,
     /// A purge asks for a sync: the intent of creating that task.
@@ -92,6 +94,8 @@ pub enum Call {
     Prepare(PodName),
     /// List the backups of the bucket through this pod.
     List(PodName),
+    /// Ask through this pod what a purge would remove.
+    Plan(PodName),
 }
 
 impl Call {
@@ -99,7 +103,7 @@ impl Call {
     #[must_use]
     pub const fn pod(&self) -> &PodName {
         match self {
-            Self::Purge(pod) | Self::Prepare(pod) | Self::List(pod) => pod,
+            Self::Purge(pod) | Self::Prepare(pod) | Self::List(pod) | Self::Plan(pod) => pod,
         }
     }
 }
@@ -238,6 +242,24 @@ pub struct Listed {
     pub missing: Vec<Arc<str>>,
 }
 
+/// What a purge would remove.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Planned {
+    /// The task.
+    pub task: Uid,
+    /// The pod that was asked: retention is the same for all nodes.
+    pub pod: PodName,
+    /// Which claim of the task it answers, from 1.
+    pub serial: u32,
+    /// The term of the claim.
+    pub epoch: Epoch,
+    /// Digest of these names: what a consent is bound to.
+    pub digest: Digest,
+    /// Names of the backups that would go; none at all where the sidecar cannot tell before it purges, as stock Medusa.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backups: Option<Vec<Arc<str>>>,
+}
+
 /// What the bucket says of a backup as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -367,6 +389,7 @@ impl Event {
             Self::NodeUnanswered(e) => &e.task,
             Self::NodeLost(e) => &e.task,
             Self::Listed(e) => &e.task,
+            Self::Planned(e) => &e.task,
             Self::Reconciled(e) => &e.task,
             Self::SyncRequested(e) => &e.task,
             Self::Completed(e) => &e.task,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stheno_events::backup::{Outcome, Summarised};
 use stheno_events::observed::{self, Adopted};
-use stheno_events::task::{Call, Event, Found, Listed, NodeUnanswered};
+use stheno_events::task::{Call, Event, Found, Listed, NodeUnanswered, Planned};
 use stheno_events::{Digest, Epoch, PodName, Time, Uid};
 
 /// One MedusaTask and all that became of it.
@@ -79,7 +79,7 @@ pub struct Claim {
     pub at: Time,
 }
 
-/// How far a sync is.
+/// How far a sync is, or the question what a purge would remove.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Sync {
     /// The claim that is out.
@@ -88,14 +88,16 @@ pub struct Sync {
     pub claims: u32,
     /// Attempts that failed, in a row.
     pub failures: u32,
-    /// When the first of them failed.
-    pub failing: Option<Time>,
+    /// Since when the bucket is looked at in vain.
+    pub looking: Option<Time>,
     /// When the last one failed.
     pub failed_at: Option<Time>,
     /// Its error.
     pub error: Option<Arc<str>>,
     /// What the bucket holds, as far as it was told.
     pub listing: Option<Listing>,
+    /// What the purge would remove, once that was told.
+    pub plan: Option<Plan>,
     /// What was done about it so far.
     pub done: Done,
 }
@@ -123,6 +125,17 @@ pub struct Listing {
     pub found: BTreeMap<Arc<str>, Arc<Found>>,
     /// Known backups that the bucket lacks, and about which nothing was done yet.
     pub missing: BTreeSet<Arc<str>>,
+}
+
+/// What a purge would remove.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// When it was told.
+    pub at: Time,
+    /// What a consent is bound to.
+    pub digest: Digest,
+    /// Names of the backups that would go, as far as a sidecar can tell.
+    pub backups: BTreeSet<Arc<str>>,
 }
 
 /// What a sync has done.
@@ -264,12 +277,9 @@ impl Task {
             Event::EffectClaimed(e) => {
                 let claim = Claim { call: e.call.clone(), attempt: e.attempt, serial: e.serial, epoch: e.epoch, at };
                 match &e.call {
-                    Call::List(_) => {
-                        self.sync.claims = claim.serial;
-                        self.sync.claim = Some(claim);
-                        self.sync.listing = None;
-                    }
+                    Call::List(_) | Call::Plan(_) => self.sync.claim(claim, at),
                     Call::Purge(pod) | Call::Prepare(pod) => {
+                        self.approval = None;
                         if let Some(node) = self.nodes.get_mut(pod) {
                             node.claim(claim);
                         }
@@ -277,7 +287,7 @@ impl Task {
                 }
             }
             Event::ClaimAbandoned(e) => match &e.call {
-                Call::List(_) => {
+                Call::List(_) | Call::Plan(_) => {
                     self.sync.claim.take_if(|claim| (claim.epoch, claim.serial) == (e.epoch, e.serial));
                 }
                 Call::Purge(pod) | Call::Prepare(pod) => {
@@ -297,7 +307,7 @@ impl Task {
                 }
             }
             Event::NodeUnanswered(e) => match &e.call {
-                Call::List(_) => self.sync.unanswered(e, at),
+                Call::List(_) | Call::Plan(_) => self.sync.unanswered(e, at),
                 Call::Purge(pod) | Call::Prepare(pod) => {
                     if let Some(node) = self.nodes.get_mut(pod) {
                         node.unanswered(e, at);
@@ -310,6 +320,7 @@ impl Task {
                 }
             }
             Event::Listed(e) => self.sync.listed(e, at),
+            Event::Planned(e) => self.sync.planned(e, at),
             Event::Reconciled(e) => {
                 let Some(listing) = self.sync.listing.as_mut().filter(|listing| listing.whole) else { return false };
                 for name in e.created.iter().chain(&e.corrected) {
@@ -342,11 +353,31 @@ impl Task {
 }
 
 impl Sync {
+    fn claim(&mut self, claim: Claim, at: Time) {
+        self.claims = claim.serial;
+        self.claim = Some(claim);
+        self.looking = self.looking.or(Some(at));
+        (self.listing, self.plan) = (None, None);
+    }
+
+    fn planned(&mut self, told: &Planned, at: Time) {
+        let current = |claim: &mut Claim| (claim.epoch, claim.serial) == (told.epoch, told.serial);
+        if self.claim.take_if(current).is_some() {
+            let backups = told.backups.iter().flatten().cloned().collect();
+            self.plan = Some(Plan { at, digest: told.digest, backups });
+            self.seen();
+        }
+    }
+
+    /// The bucket was looked at, not in vain.
+    fn seen(&mut self) {
+        (self.failures, self.looking, self.failed_at, self.error) = (0, None, None, None);
+    }
+
     fn unanswered(&mut self, event: &NodeUnanswered, at: Time) {
         let current = |claim: &mut Claim| (claim.epoch, claim.serial) == (event.epoch, event.serial);
         if self.claim.take_if(current).is_some() {
             self.failures += 1;
-            self.failing = self.failing.or(Some(at));
             self.failed_at = Some(at);
             self.error = Some(event.error.clone());
             self.listing = None;
@@ -382,7 +413,7 @@ impl Sync {
         listing.missing.extend(page.missing.iter().cloned());
         if page.last {
             self.claim = None;
-            (self.failures, self.failing, self.failed_at, self.error) = (0, None, None, None);
+            self.seen();
         }
     }
 }

@@ -89,6 +89,7 @@ impl Datacenter {
             | Event::NodeUnanswered(_)
             | Event::NodeLost(_)
             | Event::Listed(_)
+            | Event::Planned(_)
             | Event::Reconciled(_)
             | Event::SyncRequested(_)
             | Event::Completed(_)

@@ -167,7 +167,7 @@ fn work(event: &TaskEvent, task: &Task) -> Option<(Severity, &'static str, Strin
         TaskEvent::NodeUnanswered(e) => {
             let pod = e.call.pod();
             let first = match &e.call {
-                TaskCall::List(_) => task.sync.failures == 1,
+                TaskCall::List(_) | TaskCall::Plan(_) => task.sync.failures == 1,
                 TaskCall::Purge(_) | TaskCall::Prepare(_) => task.nodes.get(pod).is_some_and(|node| {
                     matches!(node.state, TaskNode::Pending { failures: 1, .. } | TaskNode::Called { failures: 1, .. })
                 }),
@@ -202,6 +202,7 @@ fn work(event: &TaskEvent, task: &Task) -> Option<(Severity, &'static str, Strin
         | TaskEvent::ClaimAbandoned(_)
         | TaskEvent::NodeFinished(_)
         | TaskEvent::Listed(_)
+        | TaskEvent::Planned(_)
         | TaskEvent::SyncRequested(_) => return None,
     };
     Some(said)

@@ -369,6 +369,7 @@ pub const fn weight(fact: &Fact) -> Weight {
             TaskEvent::Started(_)
             | TaskEvent::EffectClaimed(_)
             | TaskEvent::Listed(_)
+            | TaskEvent::Planned(_)
             | TaskEvent::Reconciled(_)
             | TaskEvent::SyncRequested(_)
             | TaskEvent::SyncCreated(_)

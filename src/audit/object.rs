@@ -244,7 +244,8 @@ impl Names {
                     | TaskEvent::NodeFailed(_)
                     | TaskEvent::NodeUnanswered(_)
                     | TaskEvent::NodeLost(_)
-                    | TaskEvent::Listed(_) => {}
+                    | TaskEvent::Listed(_)
+                    | TaskEvent::Planned(_) => {}
                 }
                 objects
             }
@@ -293,6 +294,7 @@ const fn pod_of_task(event: &TaskEvent) -> Option<&stheno_events::PodName> {
         TaskEvent::NodeFailed(e) => Some(&e.pod),
         TaskEvent::NodeLost(e) => Some(&e.pod),
         TaskEvent::Listed(e) => Some(&e.pod),
+        TaskEvent::Planned(e) => Some(&e.pod),
         TaskEvent::Queued(_)
         | TaskEvent::ApprovalNeeded(_)
         | TaskEvent::Started(_)

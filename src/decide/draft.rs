@@ -122,6 +122,7 @@ pub const fn is_decision(event: &Event) -> bool {
             | task::Event::NodeFailed(_)
             | task::Event::NodeUnanswered(_)
             | task::Event::Listed(_)
+            | task::Event::Planned(_)
             | task::Event::SyncCreated(_)
             | task::Event::BackupCreated(_),
         )

@@ -89,6 +89,8 @@ pub enum TaskWork {
     },
     /// A listing.
     List(Asked),
+    /// The question what a purge would remove.
+    Plan,
     /// The preparation of a restore of [`Effect::backup`].
     Prepare {
         /// The restore.

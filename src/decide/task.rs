@@ -16,7 +16,7 @@ use stheno_events::task::{
 use stheno_events::{Event, PodName, Time, Uid};
 use stheno_projections::Datacenter;
 use stheno_projections::backup::Wait;
-use stheno_projections::task::{Node, NodeState, Stage, Task};
+use stheno_projections::task::{Approval, Node, NodeState, Stage, Task};
 
 /// Annotation by which a person consents: its value is the token of the request for consent.
 pub const APPROVE: &str = "stheno.io/approve";
@@ -59,7 +59,7 @@ pub(crate) fn purge_before<'a>(dc: &'a Datacenter, created: Time, uid: &Uid) -> 
         let meta = &task.request.meta;
         task.request.operation == TaskOperation::Purge
             && match &task.stage {
-                Stage::Running { .. } => true,
+                Stage::Running { .. } => holds(task),
                 Stage::Waiting { wait, .. } => {
                     let in_line = wait.as_ref().is_none_or(|wait| wait.reason == WaitReason::OperationRunning);
                     in_line
@@ -146,8 +146,14 @@ fn unapproved(task: &Task) -> bool {
 /// What excludes this task now, in the middle of a sentence (LOG.md, exclusion).
 fn excluded(dc: &Datacenter, task: &Task) -> Option<String> {
     let uid = &task.request.meta.uid;
+    let own = (task.request.meta.created, uid);
     let purge = |before: &Task| {
-        before.running() && before.request.operation == TaskOperation::Purge && before.request.meta.uid != *uid
+        let (other, earlier) = (&before.request.meta, (before.request.meta.created, &before.request.meta.uid) < own);
+        before.request.operation == TaskOperation::Purge
+            && other.uid != *uid
+            && before.running()
+            // Of two that have started and not begun, the earlier one begins.
+            && (begun(before) || holds(before) && (earlier || !task.running()))
     };
     let name = |task: &Task| format!("waits for purge {} of the same datacenter", task.request.meta.name);
     match task.request.operation {
@@ -163,6 +169,17 @@ fn excluded(dc: &Datacenter, task: &Task) -> Option<String> {
         // A listing reads the index only: it runs beside all that there is.
         TaskOperation::Sync => None,
     }
+}
+
+/// Whether a node was asked to purge.
+fn begun(task: &Task) -> bool {
+    task.foreign || task.nodes.values().any(|node| node.claims > 0)
+}
+
+/// Whether a purge that has started keeps others off: not while it waits for a person.
+fn holds(task: &Task) -> bool {
+    let consent = |approval: &Approval| task.request.annotations.get(APPROVE) == Some(&approval.token);
+    task.approval.as_ref().is_none_or(consent)
 }
 
 fn running(dc: &Datacenter, context: Context<'_>, task: &Task, since: Time) -> Vec<Event> {
@@ -183,6 +200,15 @@ fn running(dc: &Datacenter, context: Context<'_>, task: &Task, since: Time) -> V
 
 fn on_nodes(dc: &Datacenter, context: Context<'_>, task: &Task, since: Time) -> Vec<Event> {
     let uid = &task.request.meta.uid;
+    let since = match task.request.operation {
+        TaskOperation::PrepareRestore | TaskOperation::Sync => since,
+        TaskOperation::Purge => match sync::may_purge(dc, context, task, since) {
+            // While a consent was waited for, something else may have begun.
+            Ok(_) if !begun(task) && excluded(dc, task).is_some() => return Vec::new(),
+            Ok(planned) => planned,
+            Err(first) => return first,
+        },
+    };
     if task.nodes.values().all(|node| node.state.ended()) {
         return ended(task);
     }

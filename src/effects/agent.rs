@@ -45,6 +45,13 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
                 () = task::list(errand, &sidecar, call) => {}
             };
         }
+        Call::Task(call @ TaskCall::Plan(_)) => {
+            return tokio::select! {
+                biased;
+                () = errand.stop.cancelled() => {}
+                () = task::plan(errand, &sidecar, call) => {}
+            };
+        }
         Call::Backup(BackupCall::Start(_) | BackupCall::Resume(_))
         | Call::Task(TaskCall::Purge(_) | TaskCall::Prepare(_)) => {}
     }
@@ -189,7 +196,8 @@ impl Errand {
             Call::Backup(BackupCall::Start(_)) | Call::Task(TaskCall::Purge(_) | TaskCall::Prepare(_)) => {
                 self.unanswered(false, None, "stopped before it was sent").await;
             }
-            Call::Backup(BackupCall::Resume(_) | BackupCall::Summary(_)) | Call::Task(TaskCall::List(_)) => {}
+            Call::Backup(BackupCall::Resume(_) | BackupCall::Summary(_))
+            | Call::Task(TaskCall::List(_) | TaskCall::Plan(_)) => {}
         }
     }
 }

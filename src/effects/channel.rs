@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use stheno_decide::policy;
 use stheno_rpc::medusa::medusa_client::MedusaClient;
+use stheno_rpc::sidecar::keeper_client::KeeperClient;
 use stheno_rpc::sidecar::sidecar_client::SidecarClient;
 use tokio::sync::OnceCell;
 use tonic::transport::{Channel, Endpoint};
@@ -125,6 +126,10 @@ pub(super) struct Sidecar {
 impl Sidecar {
     pub(super) fn medusa(&self) -> MedusaClient<Channel> {
         MedusaClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_REPLY)
+    }
+
+    pub(super) fn keeper(&self) -> KeeperClient<Channel> {
+        KeeperClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_REPLY)
     }
 
     pub(super) fn ours(&self) -> SidecarClient<Channel> {

@@ -1,19 +1,21 @@
 //! Calls of tasks: one node purges or prepares a restore, or one sidecar lists the whole bucket.
 
 use super::Errand;
-use super::channel::{Failure, Sidecar, within};
+use super::channel::{Failure, Sidecar, failure, within};
 use chrono::DateTime;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 use stheno_decide::effect::{Asked, TaskWork};
 use stheno_decide::listing::{Origin, compare};
-use stheno_events::Event;
 use stheno_events::backup::{BackupNode, SidecarKind};
 use stheno_events::observed::BackupType;
-use stheno_events::task::{Call, Completeness, Found, NodeFailed, NodeFinished, NodeUnanswered, Purged};
+use stheno_events::task::{Call, Completeness, Found, NodeFailed, NodeFinished, NodeUnanswered, Planned, Purged};
+use stheno_events::{Digest, Event};
 use stheno_rpc::medusa::{
     BackupSummary, GetBackupsRequest, PrepareRestoreRequest, PurgeBackupsRequest, PurgeBackupsResponse, StatusType,
 };
-use stheno_rpc::sidecar::CapabilitiesRequest;
+use stheno_rpc::sidecar::{CapabilitiesRequest, PlanPurgeRequest};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -46,7 +48,7 @@ pub(super) async fn command(errand: &Errand, sidecar: &Sidecar, kind: SidecarKin
             }
         }
         // A listing commands nothing: see `list`. Others are not made.
-        (_, Call::Purge(_) | Call::Prepare(_) | Call::List(_)) => {
+        (_, Call::Purge(_) | Call::Prepare(_) | Call::List(_) | Call::Plan(_)) => {
             unanswered(errand, call, false, kind, "this call came without what it is about: report this as a defect")
                 .await;
         }
@@ -106,6 +108,45 @@ async fn come_back<T>(
 
 async fn alive(sidecar: &Sidecar, patience: Duration) -> Result<(), Failure> {
     within(patience, "Capabilities", sidecar.ours().capabilities(CapabilitiesRequest {})).await.map(drop)
+}
+
+/// Asks what a purge would remove. Stock Medusa cannot tell.
+pub(super) async fn plan(errand: &Errand, sidecar: &Sidecar, call: &Call) {
+    let patience = sidecar.pace.listing_all;
+    let planned = match tokio::time::timeout(patience, planned(sidecar)).await {
+        Ok(Ok(names)) => Some(names),
+        Ok(Err(failure)) if failure.is(Code::Unimplemented) => None,
+        Ok(Err(failure)) => return errand.unanswered(false, None, failure.sentence()).await,
+        Err(_) => {
+            let error = format!("PlanPurge was not answered within {} s", patience.as_secs_f32());
+            return errand.unanswered(false, None, &error).await;
+        }
+    };
+    let key = &errand.effect.key;
+    let backups: Option<Vec<Arc<str>>> = planned.map(|names| names.into_iter().map(Arc::from).collect());
+    let text = backups.iter().flatten().fold(String::new(), |text, name| format!("{text}{name:?}\n"));
+    let event = Planned {
+        task: key.job.clone(),
+        pod: call.pod().clone(),
+        serial: key.serial,
+        epoch: key.epoch,
+        digest: Digest::of(text.as_bytes()),
+        backups,
+    };
+    errand.found(vec![event.into()]).await;
+}
+
+/// The names of the backups whose part of this node would go: of each that goes, its entries in the index do.
+async fn planned(sidecar: &Sidecar) -> Result<BTreeSet<String>, Failure> {
+    let request = PlanPurgeRequest { name: String::new() };
+    let answer = sidecar.keeper().plan_purge(request).await;
+    let mut plan = answer.map_err(|status| failure("PlanPurge", &status))?.into_inner();
+    let mut names = BTreeSet::new();
+    while let Some(part) = plan.message().await.map_err(|status| failure("PlanPurge", &status))? {
+        let index = part.deletions.iter().filter_map(|gone| gone.key.split_once("index/backup_index/"));
+        names.extend(index.filter_map(|(_, rest)| Some(rest.split_once('/')?.0.to_owned())));
+    }
+    Ok(names)
 }
 
 /// Lists the bucket, and tells where it differs from what is known.

@@ -87,6 +87,7 @@ impl Metrics {
             Call::Task(task::Call::Purge(_)) => "purge",
             Call::Task(task::Call::Prepare(_)) => "prepare",
             Call::Task(task::Call::List(_)) => "list",
+            Call::Task(task::Call::Plan(_)) => "plan",
         };
         self.effects.get_or_create(&CallLabels { call }).inc();
     }

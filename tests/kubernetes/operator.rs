@@ -171,6 +171,11 @@ impl Operator {
                 let purged = Some(task::Purged { backups: 1, objects: 5, bytes: 500, within_grace: 2 });
                 vec![task::NodeFinished { task: job, pod: pod.clone(), attempt, purged }.into()]
             }
+            Call::Task(task::Call::Plan(pod)) => {
+                let (serial, epoch, digest) = (effect.key.serial, effect.key.epoch, Digest::of(b"plan"));
+                let backups = Some(Vec::new());
+                vec![task::Planned { task: job, pod: pod.clone(), serial, epoch, digest, backups }.into()]
+            }
             // The bucket is as it is known.
             Call::Task(task::Call::List(pod)) => vec![
                 task::Listed {

@@ -4,7 +4,7 @@
 use crate::drills::house;
 use crate::operator::ground::Ground;
 use crate::support::agent::Agent;
-use kube::api::Api;
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use std::time::Duration;
 use stheno_crds::{MedusaTask, MedusaTaskStatus};
@@ -56,6 +56,24 @@ async fn task(ground: &Ground, name: &str) -> MedusaTaskStatus {
     }
 }
 
+/// A person consents to what a task asks for; what it asked.
+async fn approved(ground: &Ground, name: &str) -> String {
+    let tasks: Api<MedusaTask> = Api::namespaced(ground.admin.clone(), &ground.namespace);
+    let deadline = Instant::now() + Duration::from_secs(90);
+    loop {
+        let status = tasks.get_opt(name).await.unwrap().and_then(|task| task.status).unwrap_or_default();
+        if let Some(needs) = status.conditions.iter().find(|condition| condition.type_ == "NeedsApproval") {
+            let (_, rest) = needs.message.split_once("stheno.io/approve=").unwrap();
+            let token = rest.split_once('.').unwrap().0;
+            let patch = json!({ "metadata": { "annotations": { "stheno.io/approve": token } } });
+            tasks.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+            return needs.message.clone();
+        }
+        assert!(Instant::now() < deadline, "{name} never asked: {status:#?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// What retention lets go leaves the bucket by a purge, and the API server by the sync that follows it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_from_kubectl_to_the_bucket_and_back_by_a_sync() {
@@ -65,13 +83,14 @@ async fn a_purge_from_kubectl_to_the_bucket_and_back_by_a_sync() {
     ground.datacenter_at("dc1", &[agent.port.number()]).await;
     let mut operator = ground.operator();
     operator.leads().await;
-    for name in ["first", "second"] {
+    let names = ["first", "second", "third", "fourth", "fifth"];
+    for name in names {
         ground.job(name).await;
         let job = ground.finished(name).await.status.unwrap();
         assert_eq!(job.finished.len(), 1, "{job:#?}");
         ground.backup_status(name).await;
     }
-    assert!(agent.backup("first").join("meta/manifest.json").exists());
+    let manifests = || names.map(|name| agent.backup(name).join("meta/manifest.json").exists());
     let purge = json!({
         "apiVersion": "medusa.k8ssandra.io/v1alpha1",
         "kind": "MedusaTask",
@@ -79,13 +98,16 @@ async fn a_purge_from_kubectl_to_the_bucket_and_back_by_a_sync() {
         "spec": { "cassandraDatacenter": "dc1", "operation": "purge" },
     });
     ground.create(purge).await;
+    // Four of five would go: the sidecar says so before anything does.
+    let asked = approved(&ground, "clean").await;
+    assert!(asked.contains("this purge would remove 4 of 5 known backups") && asked.contains("fourth"), "{asked}");
     let status = task(&ground, "clean").await;
     let done = &status.finished[0];
-    assert_eq!(done.nb_backups_purged, Some(1), "{status:#?}");
+    assert_eq!(done.nb_backups_purged, Some(4), "{status:#?}");
     assert!(done.nb_objects_purged > Some(0), "{status:#?}");
-    assert!(!agent.backup("first").join("meta/manifest.json").exists(), "it left the bucket");
-    assert!(agent.backup("second").join("meta/manifest.json").exists());
+    assert_eq!(manifests(), [false, false, false, false, true], "they left the bucket");
 
+    approved(&ground, "clean-sync").await;
     let status = task(&ground, "clean-sync").await;
     let complete = status.conditions.iter().find(|condition| condition.type_ == "Complete").unwrap();
     assert_eq!(complete.status, "True", "{status:#?}");
@@ -96,8 +118,8 @@ async fn a_purge_from_kubectl_to_the_bucket_and_back_by_a_sync() {
         assert!(Instant::now() < deadline, "what the bucket lost is still there: {status:#?}");
         sleep(Duration::from_millis(50)).await;
     }
-    assert!(ground.backups().get_opt("second").await.unwrap().is_some());
-    assert!(ground.jobs().get_opt("second").await.unwrap().is_some());
+    assert!(ground.backups().get_opt("fifth").await.unwrap().is_some());
+    assert!(ground.jobs().get_opt("fifth").await.unwrap().is_some());
     ground.verified();
     assert_eq!(operator.stop().await, Some(0));
 }

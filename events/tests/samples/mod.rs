@@ -99,7 +99,8 @@ fn task_call() -> BoxedStrategy<task::Call> {
     prop_oneof![
         pod().prop_map(task::Call::Purge),
         pod().prop_map(task::Call::Prepare),
-        pod().prop_map(task::Call::List)
+        pod().prop_map(task::Call::List),
+        pod().prop_map(task::Call::Plan)
     ]
     .boxed()
 }
@@ -442,6 +443,11 @@ pub fn kinds() -> Vec<BoxedStrategy<Event>> {
         )
             .prop_map(|((task, pod, [serial, page], epoch, last), (digest, [total, ours], found, missing))| {
                 task::Listed { task, pod, serial, epoch, page, last, digest, total, ours, found, missing }.into()
+            })
+            .boxed(),
+        (uid(), pod(), any::<u32>(), epoch(), digest(), option::of(vec(text(), 0..3)))
+            .prop_map(|(task, pod, serial, epoch, digest, backups)| {
+                task::Planned { task, pod, serial, epoch, digest, backups }.into()
             })
             .boxed(),
         (uid(), vec(text(), 0..3), vec(text(), 0..3), vec(text(), 0..3))

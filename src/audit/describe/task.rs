@@ -48,6 +48,13 @@ pub(super) fn task(event: &Event) -> String {
             }
             parts.join("; ")
         }
+        Event::Planned(e) => match &e.backups {
+            Some(backups) if backups.is_empty() => format!("{} would remove no backup", e.pod),
+            Some(backups) => {
+                format!("{} would remove {}: {}", e.pod, count(backups.len(), "backup"), listed(backups.iter()))
+            }
+            None => format!("{} cannot tell before it purges", e.pod),
+        },
         Event::Reconciled(e) => {
             let part = |what: &str, of: &[Arc<str>]| (!of.is_empty()).then(|| format!("{what} {}", listed(of.iter())));
             let parts = [part("creates", &e.created), part("corrects", &e.corrected), part("deletes", &e.removed)];
@@ -83,6 +90,7 @@ fn intent(call: &Call) -> String {
         Call::Purge(pod) => format!("{pod} is about to be asked to purge"),
         Call::Prepare(pod) => format!("{pod} is about to be asked to prepare the restore"),
         Call::List(pod) => format!("{pod} is about to be asked what the bucket holds"),
+        Call::Plan(pod) => format!("{pod} is about to be asked what a purge would remove"),
     }
 }
 

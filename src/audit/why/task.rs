@@ -43,6 +43,7 @@ impl Story {
                 TaskEvent::SyncRequested(e) => self.follows = Some((sequence, at, e.name.clone())),
                 TaskEvent::Completed(_) | TaskEvent::Failed(_) => self.ended = Some((sequence, at)),
                 TaskEvent::Listed(_)
+                | TaskEvent::Planned(_)
                 | TaskEvent::EffectClaimed(_)
                 | TaskEvent::ClaimAbandoned(_)
                 | TaskEvent::NodeFinished(_)

@@ -36,6 +36,7 @@ fn effect(dc: &Datacenter, context: Context<'_>, task: &Task, claim: &Claim, dou
     let work = match &claim.call {
         Call::Purge(_) => TaskWork::Purge { settles: doubt.map(|doubt| doubt + SETTLES) },
         Call::Prepare(_) => TaskWork::Prepare { restore_key: request.restore_key.clone().unwrap_or_default() },
+        Call::Plan(_) => TaskWork::Plan,
         Call::List(_) => TaskWork::List(Asked {
             datacenter: sync::cassandra_name(dc, context.key),
             own: dc.object.as_ref().map(|it| names::pods(&it.cluster, &it.meta.name)).unwrap_or_default().into(),

@@ -1,12 +1,12 @@
 //! A sync: the bucket is listed through one pod, and what is known of backups is brought in line with it. What would remove
-//! much asks a person first: a wrong prefix looks like an empty bucket.
+//! much asks a person first, a purge too: a wrong prefix looks like an empty bucket, a mistyped retention like a long one.
 
 use super::{APPROVE, failed};
 use crate::{Context, backup, policy};
 use std::sync::Arc;
 use stheno_events::backup::Outcome;
 use stheno_events::task::{ApprovalNeeded, Call, Completed, Completeness, EffectClaimed, Reconciled};
-use stheno_events::{DcKey, Event, PodName, Time};
+use stheno_events::{DcKey, Digest, Event, PodName, Time};
 use stheno_projections::Datacenter;
 use stheno_projections::task::{Listing, Task};
 
@@ -14,26 +14,27 @@ use stheno_projections::task::{Listing, Task};
 const TOKEN: usize = 16;
 
 pub(super) fn running(dc: &Datacenter, context: Context<'_>, task: &Task, since: Time) -> Vec<Event> {
-    let (uid, sync) = (&task.request.meta.uid, &task.sync);
-    match &sync.listing {
+    match &task.sync.listing {
         Some(listing) if listing.whole => bring_in_line(dc, context, task, listing),
-        Some(_) | None => {
-            let silent = sync.failing.unwrap_or(since);
-            let asked = sync.claim.as_ref().is_some_and(|claim| claim.epoch == context.epoch);
-            if !asked && context.now >= silent + policy::LISTING_DEADLINE {
-                let error = sync.error.as_deref().unwrap_or("no sidecar could be asked");
-                return vec![failed(uid, Outcome::Failed, &format!("the bucket could not be listed: {error}"))];
-            }
-            list(dc, context, task)
-        }
+        Some(_) | None => look(dc, context, task, since, Call::List),
     }
 }
 
-/// Claims a listing, where it is time for one.
-fn list(dc: &Datacenter, context: Context<'_>, task: &Task) -> Vec<Event> {
-    let sync = &task.sync;
+/// Claims a look at the bucket, where it is time for one; a task that looks in vain for long is given up.
+pub(super) fn look(
+    dc: &Datacenter,
+    context: Context<'_>,
+    task: &Task,
+    since: Time,
+    call: fn(PodName) -> Call,
+) -> Vec<Event> {
+    let (uid, sync) = (task.request.meta.uid.clone(), &task.sync);
     let out = sync.claim.as_ref().is_some_and(|claim| claim.epoch == context.epoch);
     let rested = sync.failed_at.is_none_or(|at| context.now >= at + policy::backoff(sync.failures));
+    if !out && context.now >= sync.looking.unwrap_or(since) + policy::LISTING_DEADLINE {
+        let error = sync.error.as_deref().unwrap_or("no sidecar could be asked");
+        return vec![failed(&uid, Outcome::Failed, &format!("the bucket could not be looked at: {error}"))];
+    }
     if out || !rested || backup::quiet_until(dc, context).is_some() {
         return Vec::new();
     }
@@ -42,8 +43,8 @@ fn list(dc: &Datacenter, context: Context<'_>, task: &Task) -> Vec<Event> {
     let failures = usize::try_from(sync.failures).unwrap_or(0);
     let pod: Option<&PodName> = pods.get(failures % pods.len().max(1));
     let Some(pod) = pod else { return Vec::new() };
-    let (call, attempt, serial) = (Call::List(pod.clone()), sync.failures + 1, sync.claims + 1);
-    vec![EffectClaimed { task: task.request.meta.uid.clone(), call, attempt, serial, epoch: context.epoch }.into()]
+    let (call, attempt, serial) = (call(pod.clone()), sync.failures + 1, sync.claims + 1);
+    vec![EffectClaimed { task: uid, call, attempt, serial, epoch: context.epoch }.into()]
 }
 
 fn bring_in_line(dc: &Datacenter, context: Context<'_>, task: &Task, listing: &Listing) -> Vec<Event> {
@@ -52,17 +53,18 @@ fn bring_in_line(dc: &Datacenter, context: Context<'_>, task: &Task, listing: &L
     let begun = task.sync.done.removed > 0;
     if !gone.is_empty() && !begun {
         let known = dc.backups.len();
-        // One in five, and three in any case: what a night's purge removes. The bucket lists none: it is the wrong one.
-        let unasked = policy::REMOVED_UNASKED.max(known / policy::REMOVED_UNASKED_OF);
-        let much = gone.len() > unasked || listing.ours == 0;
-        let token: Arc<str> = listing.digest.short(TOKEN).into();
-        let approved = task.request.annotations.get(APPROVE).is_some_and(|given| *given == token);
-        if much && !approved {
-            return ask(task, listing, &gone, known, token);
+        // The bucket lists none: it is the wrong one.
+        if (much(gone.len(), known) || listing.ours == 0) && !approved(task, listing.digest) {
+            let empty = if listing.ours == 0 { ", which lists none of this datacenter's" } else { "" };
+            let what = format!(
+                "{} of {known} known backups are not in the bucket{empty}. Check bucket and prefix; if they are to be \
+                 removed here too",
+                gone.len()
+            );
+            return ask(task, &what, &gone, known, listing.digest);
         }
-        // The consent may come days later: it is to what the bucket holds, so that is looked at again.
-        if context.now > listing.at + policy::LISTING_FRESH {
-            return list(dc, context, task);
+        if old(task, context, listing.at) {
+            return look(dc, context, task, context.now, Call::List);
         }
     }
     let created = |name: &Arc<str>| !dc.backups.contains_key(name);
@@ -97,21 +99,58 @@ fn in_the_making(dc: &Datacenter, name: &Arc<str>) -> bool {
     open.any(|operation| operation.request.meta.name == *name && operation.active())
 }
 
-fn ask(task: &Task, listing: &Listing, gone: &[&Arc<str>], known: usize, token: Arc<str>) -> Vec<Event> {
+/// More than goes without a person's consent: one in five, and three in any case, which a night's purge removes.
+fn much(gone: usize, known: usize) -> bool {
+    gone > policy::REMOVED_UNASKED.max(known / policy::REMOVED_UNASKED_OF)
+}
+
+/// Whether a person has consented to exactly this.
+fn approved(task: &Task, digest: Digest) -> bool {
+    task.request.annotations.get(APPROVE).is_some_and(|given| **given == digest.short(TOKEN))
+}
+
+/// Whether what was told at `told` is to be asked for again before anything is removed because of it. A consent may come
+/// days later, and is to what the bucket holds: that is looked at once more after it.
+fn old(task: &Task, context: Context<'_>, told: Time) -> bool {
+    let before_consent = task.approval.as_ref().is_some_and(|approval| told <= approval.since);
+    before_consent || context.now > told + policy::LISTING_FRESH
+}
+
+/// Asks a person; once.
+fn ask(task: &Task, what: &str, gone: &[&Arc<str>], known: usize, digest: Digest) -> Vec<Event> {
+    let token: Arc<str> = digest.short(TOKEN).into();
     if task.approval.as_ref().is_some_and(|approval| approval.token == token) {
         return Vec::new();
     }
     let names: Vec<Arc<str>> = gone.iter().take(policy::NAMES_SHOWN).map(|name| (*name).clone()).collect();
-    let empty = if listing.ours == 0 { ", which lists none of this datacenter's" } else { "" };
     let listed = names.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
     let more = if gone.len() > names.len() { format!(" and {} more", gone.len() - names.len()) } else { String::new() };
-    let message = format!(
-        "{} of {known} known backups are not in the bucket{empty}. Check bucket and prefix; if they are to be removed \
-         here too, annotate this task with {APPROVE}={token}. They are {listed}{more}",
-        gone.len()
-    );
+    let message = format!("{what}, annotate this task with {APPROVE}={token}. They are {listed}{more}");
     let (task, removes) = (task.request.meta.uid.clone(), gone.len() as u64);
     vec![ApprovalNeeded { task, token, removes, known: known as u64, names, message: message.into() }.into()]
+}
+
+/// Since when a purge may be at work; what is to be done before, where it may not be yet.
+pub(super) fn may_purge(dc: &Datacenter, context: Context<'_>, task: &Task, since: Time) -> Result<Time, Vec<Event>> {
+    let Some(plan) = &task.sync.plan else { return Err(look(dc, context, task, since, Call::Plan)) };
+    if task.nodes.values().any(|node| node.claims > 0) {
+        return Ok(plan.at);
+    }
+    let gone: Vec<&Arc<str>> = plan.backups.iter().filter(|name| dc.backups.contains_key(*name)).collect();
+    let known = dc.backups.len();
+    if much(gone.len(), known) {
+        if !approved(task, plan.digest) {
+            let what = format!(
+                "this purge would remove {} of {known} known backups. Check the retention settings; if they are to go",
+                gone.len()
+            );
+            return Err(ask(task, &what, &gone, known, plan.digest));
+        }
+        if old(task, context, plan.at) {
+            return Err(look(dc, context, task, context.now, Call::Plan));
+        }
+    }
+    Ok(plan.at)
 }
 
 fn done(task: &Task, listing: &Listing) -> String {
@@ -135,7 +174,7 @@ pub(super) fn cassandra_name(dc: &Datacenter, key: &DcKey) -> Arc<str> {
 pub(super) fn moments(task: &Task, since: Time) -> Vec<Time> {
     let sync = &task.sync;
     let again = sync.failed_at.map(|at| at + policy::backoff(sync.failures));
-    let whole = sync.listing.as_ref().is_some_and(|listing| listing.whole);
-    let given_up = (!whole).then(|| sync.failing.unwrap_or(since) + policy::LISTING_DEADLINE);
+    let whole = sync.plan.is_some() || sync.listing.as_ref().is_some_and(|listing| listing.whole);
+    let given_up = (!whole).then(|| sync.looking.unwrap_or(since) + policy::LISTING_DEADLINE);
     [again, given_up].into_iter().flatten().collect()
 }

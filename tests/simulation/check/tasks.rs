@@ -13,6 +13,7 @@ struct Consent {
     needed: Option<String>,
     given: Option<String>,
     listed: Option<(u64, usize)>,
+    planned: usize,
     removed: usize,
 }
 
@@ -37,7 +38,11 @@ pub(super) fn lawful(sim: &Sim) -> Result<(), String> {
                     let consent = consents.entry(uid.clone()).or_default();
                     follow(event, consent).map_err(|fault| format!("message {sequence}: {fault}"))?;
                     let purge = operations.get(uid) == Some(&TaskOperation::Purge);
-                    if matches!(event, task::Event::Started(_)) && purge {
+                    let asked = matches!(
+                        event,
+                        task::Event::EffectClaimed(claim) if matches!(claim.call, task::Call::Purge(_))
+                    );
+                    if asked && purge {
                         purges.insert(uid.clone());
                     }
                     if matches!(event, task::Event::Completed(_) | task::Event::Failed(_)) {
@@ -68,6 +73,13 @@ fn follow(event: &task::Event, consent: &mut Consent) -> Result<(), String> {
         task::Event::Listed(e) => {
             let before = if e.page == 0 { 0 } else { consent.listed.map_or(0, |(_, missing)| missing) };
             consent.listed = Some((e.ours, before + e.missing.len()));
+        }
+        task::Event::Planned(e) => consent.planned = e.backups.as_ref().map_or(0, Vec::len),
+        task::Event::EffectClaimed(e) if matches!(e.call, task::Call::Purge(_)) => {
+            // What is old is known from the beginning.
+            if consent.planned > 3 && (consent.needed.is_none() || consent.given != consent.needed) {
+                return Err(format!("a purge of {} backups begins without consent", consent.planned));
+            }
         }
         task::Event::Reconciled(e) if !e.removed.is_empty() => {
             consent.removed += e.removed.len();
@@ -112,7 +124,8 @@ pub(super) fn ended(sim: &Sim, dc: &Datacenter) -> Result<BTreeMap<String, Strin
         if status.finished != Some(*finished) || status.outcome.as_ref() != Some(&outcome) {
             return Err(format!("the status of task {name} says {status:?}, the log {outcome} at {finished}"));
         }
-        if task.request.operation == TaskOperation::Purge && started.is_some() {
+        let begun = started.is_some() && task.nodes.values().any(|node| node.claims > 0);
+        if task.request.operation == TaskOperation::Purge && begun {
             wanted.insert(format!("{name}-sync").into(), 1);
         }
         tasks.insert(name.to_string(), outcome);

@@ -11,8 +11,8 @@ use stheno_decide::listing::{Origin, compare};
 use stheno_decide::{Call, Effect};
 use stheno_events::backup::{BackupNode, SidecarKind};
 use stheno_events::observed::{BackupType, TaskOperation};
-use stheno_events::task::{self, Completeness, Found, NodeFailed, NodeFinished, NodeUnanswered, Purged};
-use stheno_events::{Event, Uid};
+use stheno_events::task::{self, Completeness, Found, NodeFailed, NodeFinished, NodeUnanswered, Planned, Purged};
+use stheno_events::{Digest, Event, Uid};
 
 /// Backups of a time before the log, with MedusaBackups of another program.
 pub(crate) const OLD: [&str; 5] = ["old-1", "old-2", "old-3", "old-4", "old-5"];
@@ -79,6 +79,12 @@ impl Sim {
         names
     }
 
+    /// What retention lets go, in every third run: everything that is old.
+    fn expired(&self) -> BTreeSet<Arc<str>> {
+        let gone = if self.plan.seed % 3 == 2 { OLD.as_slice() } else { &[] };
+        gone.iter().map(|name| Arc::from(*name)).filter(|name| self.bucket.contains(name)).collect()
+    }
+
     fn listed(&self) -> Vec<Found> {
         let (nodes, count) = (self.topology(), i32::try_from(self.plan.nodes).expect("few nodes"));
         let found = |name| Found {
@@ -131,7 +137,7 @@ impl Sim {
                 }
                 500 + self.below(20_000)
             }
-            Some(TaskWork::List(_) | TaskWork::Prepare { .. }) | None => 50 + self.below(500),
+            Some(TaskWork::List(_) | TaskWork::Plan | TaskWork::Prepare { .. }) | None => 50 + self.below(500),
         };
         if self.crash_of(index, life, true) {
             return;
@@ -175,13 +181,21 @@ impl Sim {
             }
             .into()
         };
-        let commands = !matches!(call, task::Call::List(_));
+        let commands = !matches!(call, task::Call::List(_) | task::Call::Plan(_));
         let events = match (answer, &effect.task) {
             (Answer::Done, Some(TaskWork::List(asked))) => {
                 let origin = Origin { task: &key.job, pod: call.pod(), serial: key.serial, epoch: key.epoch };
                 compare(asked, origin, self.listed()).into_iter().map(Event::from).collect()
             }
+            (Answer::Done, Some(TaskWork::Plan)) => {
+                let backups = (kind == Kind::Stheno).then(|| self.expired().into_iter().collect());
+                let digest = Digest::of(format!("{backups:?}").as_bytes());
+                vec![Planned { task, pod, serial: key.serial, epoch: key.epoch, digest, backups }.into()]
+            }
             (Answer::Done, _) => {
+                for name in self.expired() {
+                    self.bucket.remove(&name);
+                }
                 let purged = Some(Purged { backups: 0, objects: 2, bytes: 20, within_grace: 1 });
                 vec![NodeFinished { task, pod, attempt, purged }.into()]
             }

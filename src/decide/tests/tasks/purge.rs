@@ -318,3 +318,92 @@ fn late_answers_of_a_claim_that_is_out_no_more_change_nothing() {
     let node = &scenario.task("weekly").nodes[&pod(0).name()];
     assert!(matches!(&node.state, NodeState::Called { claim, .. } if claim.serial == 2), "{node:?}");
 }
+
+/// A retention that was mistyped would remove nearly everything.
+#[test]
+fn a_purge_that_would_remove_much_asks_first_and_keeps_nobody_off_meanwhile() {
+    let mut scenario = Scenario::ready();
+    ["a", "b", "c", "d", "e"].iter().for_each(|name| scenario.foreign(name));
+    scenario.plan = Some(vec!["a", "b", "c", "d", "of-another"]);
+    let task = scenario.asks("weekly", TaskOperation::Purge);
+    let said = scenario.then();
+    assert!(said.last().unwrap().starts_with("task.approval_needed"), "{said:?}");
+    assert!(scenario.called().is_empty());
+    insta::assert_yaml_snapshot!("a_purge_that_needs_approval", scenario.status("weekly"));
+    // A backup goes on meanwhile, and the purge comes after it; what begins later waits for the purge.
+    scenario.when(600).job("nightly");
+    assert!(scenario.then().iter().any(|said| said == "backup.started"));
+    let token = scenario.task("weekly").approval.clone().unwrap().token;
+    scenario.approves(&task, &token);
+    assert!(scenario.when(700).then().iter().all(|said| !said.contains("Purge(")), "the backup still runs");
+    scenario.when(710).job("later");
+    scenario.job_ends("nightly");
+    let said = scenario.then();
+    assert_eq!(said.iter().filter(|said| said.contains("Purge(")).count(), 3, "{said:?}");
+    assert!(said.iter().all(|said| said != "backup.started"), "{said:?}");
+    // Twelve hours later than it was asked for it is not too late: the time counts from the plan.
+    assert_eq!(scenario.called().len(), 3);
+    (0..3).for_each(|index| scenario.purged("weekly", index));
+    assert!(scenario.then().iter().any(|said| said == "backup.started"));
+}
+
+#[test]
+fn a_purge_that_removes_something_else_by_now_asks_anew() {
+    let mut scenario = Scenario::ready();
+    ["a", "b", "c", "d", "e"].iter().for_each(|name| scenario.foreign(name));
+    scenario.plan = Some(vec!["a", "b", "c", "d"]);
+    let task = scenario.asks("weekly", TaskOperation::Purge);
+    scenario.then();
+    let token = scenario.task("weekly").approval.clone().unwrap().token;
+    scenario.approves(&task, &token);
+    scenario.plan = Some(vec!["a", "b", "c", "d", "e"]);
+    scenario.when(86_400).pods();
+    let said = scenario.then();
+    assert!(said.last().unwrap().starts_with("task.approval_needed") && scenario.called().is_empty(), "{said:?}");
+    // Three of five may go.
+    scenario.plan = Some(vec!["a", "b", "c"]);
+    let token = scenario.task("weekly").approval.clone().unwrap().token;
+    scenario.approves(&task, &token);
+    scenario.when(2 * 86_400).then();
+    assert_eq!(scenario.called().len(), 3);
+}
+
+#[test]
+fn two_purges_that_waited_for_consent_go_one_after_the_other() {
+    let mut scenario = Scenario::ready();
+    ["a", "b", "c", "d", "e"].iter().for_each(|name| scenario.foreign(name));
+    scenario.plan = Some(vec!["a", "b", "c", "d"]);
+    let one = scenario.asks("one", TaskOperation::Purge);
+    scenario.then();
+    let two = scenario.when(10).asks("two", TaskOperation::Purge);
+    scenario.then();
+    let token = scenario.task("two").approval.clone().unwrap().token;
+    scenario.approves(&one, &token);
+    scenario.approves(&two, &token);
+    scenario.when(20).then();
+    let of = |scenario: &Scenario, name: &str| {
+        scenario.effects().iter().filter(|effect| effect.key.job.as_str() == format!("uid-{name}")).count()
+    };
+    assert_eq!((of(&scenario, "one"), of(&scenario, "two")), (3, 0));
+    (0..3).for_each(|index| scenario.purged("one", index));
+    scenario.then();
+    assert_eq!(of(&scenario, "two"), 3);
+}
+
+#[test]
+fn a_plan_that_nobody_tells_ends_the_purge() {
+    let mut scenario = Scenario::ready();
+    scenario.plan = None;
+    scenario.asks("weekly", TaskOperation::Purge);
+    scenario.then();
+    let mut now = 0;
+    while scenario.task("weekly").running() && now < 3_600 {
+        if let Some(pod) = scenario.called().first().cloned() {
+            scenario.breaks(pod.rsplit('-').next().unwrap().parse().unwrap(), false, None);
+        }
+        now += 1;
+        scenario.when(now).then();
+    }
+    assert_eq!(now, policy::LISTING_DEADLINE.num_seconds());
+    assert!(scenario.dc.follow_ups.is_empty(), "nothing was removed");
+}

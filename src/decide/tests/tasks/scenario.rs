@@ -2,11 +2,12 @@
 
 use chrono::{TimeDelta, TimeZone, Utc};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use stheno_decide::{Call, Context, Effect, decide, due};
 use stheno_events::datacenter::Led;
 use stheno_events::observed::{self, BackupJob, BackupType, Meta, Pod, Sidecar, TaskOperation};
 use stheno_events::task::{self, NodeFailed, NodeFinished, NodeUnanswered, Purged};
-use stheno_events::{DcKey, Epoch, Event, Time, Uid, backup};
+use stheno_events::{DcKey, Digest, Epoch, Event, Time, Uid, backup};
 use stheno_projections::Datacenter;
 use stheno_projections::operator::Operator;
 use stheno_projections::status::task_status;
@@ -34,13 +35,20 @@ pub(crate) struct Scenario {
     pub(crate) key: DcKey,
     pub(crate) epoch: Epoch,
     pub(crate) now: Time,
+    /// What a purge would remove, as sidecars say when they are asked; none when they do not answer.
+    pub(crate) plan: Option<Vec<&'static str>>,
 }
 
 impl Scenario {
     /// Three nodes with sidecars.
     pub(crate) fn ready() -> Self {
-        let mut scenario =
-            Self { dc: Datacenter::default(), key: DcKey::new("prod", "dc1"), epoch: Epoch(1), now: at(0) };
+        let mut scenario = Self {
+            dc: Datacenter::default(),
+            key: DcKey::new("prod", "dc1"),
+            epoch: Epoch(1),
+            now: at(0),
+            plan: Some(Vec::new()),
+        };
         scenario.and(Led { epoch: Epoch(1), quiet_until: None });
         scenario.and(observed::Datacenter {
             meta: meta("dc-1", "dc1", at(0)),
@@ -91,6 +99,12 @@ impl Scenario {
         let mut task = task.clone();
         task.annotations.insert("stheno.io/approve".into(), token.into());
         self.and(task);
+    }
+
+    /// A MedusaBackup that another program made, and that says nothing that the log trusts.
+    pub(crate) fn foreign(&mut self, name: &str) {
+        let meta = meta(&format!("object-{name}"), name, at(-1_000));
+        self.and(observed::Backup { meta, dc: "dc1".into(), backup_type: BackupType::Full, operation: None });
     }
 
     pub(crate) fn job(&mut self, name: &str) {
@@ -144,7 +158,9 @@ impl Scenario {
             let events = decide(&self.dc, self.context());
             if events.is_empty() {
                 assert_eq!(self.dc.illegal, 0, "an event broke a law of the log");
-                return said;
+                if !self.plans() {
+                    return said;
+                }
             }
             for event in events {
                 said.push(words(&event));
@@ -152,6 +168,19 @@ impl Scenario {
             }
         }
         panic!("decisions without end: {said:?}");
+    }
+
+    /// Sidecars that are asked what a purge would remove say so; whether one was.
+    fn plans(&mut self) -> bool {
+        let plan = |effect: &Effect| matches!(effect.key.call, Call::Task(task::Call::Plan(_)));
+        let asked = self.effects().into_iter().find(plan);
+        let (Some(effect), Some(names)) = (asked, self.plan.clone()) else { return false };
+        let pod = effect.key.call.pod().clone();
+        let backups: Vec<Arc<str>> = names.into_iter().map(Arc::from).collect();
+        let digest = Digest::of(format!("{backups:?}").as_bytes());
+        let (task, serial, epoch) = (effect.key.job, effect.key.serial, effect.key.epoch);
+        self.and(task::Planned { task, pod, serial, epoch, digest, backups: Some(backups) });
+        true
     }
 
     pub(crate) fn effects(&self) -> Vec<Effect> {
@@ -187,7 +216,8 @@ impl Scenario {
     /// The call of a pod that is out ends without an answer.
     pub(crate) fn breaks(&mut self, index: usize, in_doubt: bool, sidecar: Option<backup::SidecarKind>) {
         let pod = pod(index).name();
-        let effect = self.effects().into_iter().find(|effect| *effect.key.call.pod() == pod).expect("a call is out");
+        let effects = self.effects().into_iter();
+        let effect = effects.filter(|effect| *effect.key.call.pod() == pod).last().expect("a call is out");
         let Call::Task(call) = effect.key.call else { panic!("{:?}", effect.key) };
         let (task, attempt, serial, epoch) = (effect.key.job, effect.key.attempt, effect.key.serial, effect.key.epoch);
         let error = "the connection was closed".into();

@@ -4,7 +4,7 @@ use crate::scenario::{Scenario, at, pod};
 use std::sync::Arc;
 use stheno_decide::{Call, Effect, policy};
 use stheno_events::backup::BackupNode;
-use stheno_events::observed::{self, BackupType, Meta, ObjectKind, TaskOperation};
+use stheno_events::observed::{self, BackupType, ObjectKind, TaskOperation};
 use stheno_events::task::{self, Completeness, Found, Listed};
 use stheno_events::{Digest, Event};
 use stheno_projections::datacenter::Object;
@@ -48,22 +48,9 @@ fn listed(scenario: &mut Scenario, ours: u64, found: Vec<Found>, missing: &[&str
     });
 }
 
-/// A MedusaBackup that another program made, and that says nothing that the log trusts.
-fn foreign(scenario: &mut Scenario, name: &str) {
-    let meta = Meta {
-        uid: format!("object-{name}").into(),
-        name: name.into(),
-        resource_version: "5".into(),
-        generation: 1,
-        created: at(-1_000),
-        deleting: None,
-    };
-    scenario.and(observed::Backup { meta, dc: "dc1".into(), backup_type: BackupType::Full, operation: None });
-}
-
 fn syncing(known: &[&str]) -> Scenario {
     let mut scenario = Scenario::ready();
-    known.iter().for_each(|name| foreign(&mut scenario, name));
+    known.iter().for_each(|name| scenario.foreign(name));
     scenario.asks("look", TaskOperation::Sync);
     scenario.then();
     scenario
@@ -72,7 +59,7 @@ fn syncing(known: &[&str]) -> Scenario {
 #[test]
 fn a_sync_asks_one_pod_takes_in_corrects_and_lets_go() {
     let mut scenario = Scenario::ready();
-    ["stale", "lost", "same"].iter().for_each(|name| foreign(&mut scenario, name));
+    ["stale", "lost", "same"].iter().for_each(|name| scenario.foreign(name));
     scenario.asks("look", TaskOperation::Sync);
     insta::assert_yaml_snapshot!(scenario.then());
     assert_eq!(scenario.called().len(), 1);
@@ -132,7 +119,7 @@ fn three_may_go_unasked_and_a_fifth_of_many() {
 #[test]
 fn an_empty_listing_removes_nothing_until_a_person_consents_to_it() {
     let mut scenario = Scenario::ready();
-    ["one", "two"].iter().for_each(|name| foreign(&mut scenario, name));
+    ["one", "two"].iter().for_each(|name| scenario.foreign(name));
     let task = scenario.asks("look", TaskOperation::Sync);
     scenario.then();
     listed(&mut scenario, 0, Vec::new(), &["one", "two"]);
@@ -166,7 +153,7 @@ fn an_empty_listing_removes_nothing_until_a_person_consents_to_it() {
 fn a_listing_of_something_else_asks_anew() {
     let names = ["a", "b", "c", "d", "e"];
     let mut scenario = Scenario::ready();
-    names.iter().for_each(|name| foreign(&mut scenario, name));
+    names.iter().for_each(|name| scenario.foreign(name));
     let task = scenario.asks("look", TaskOperation::Sync);
     scenario.then();
     listed(&mut scenario, 1, Vec::new(), &names[..4]);
@@ -183,7 +170,7 @@ fn a_listing_of_something_else_asks_anew() {
 #[test]
 fn a_backup_that_is_being_made_is_left_to_its_job() {
     let mut scenario = Scenario::ready();
-    foreign(&mut scenario, "nightly");
+    scenario.foreign("nightly");
     scenario.job("nightly");
     scenario.then();
     scenario.asks("look", TaskOperation::Sync);
@@ -201,7 +188,7 @@ fn the_job_of_a_backup_that_the_bucket_lost_goes_with_it() {
     scenario.then();
     scenario.when(10).job_ends("nightly");
     scenario.then();
-    ["other", "more"].iter().for_each(|name| foreign(&mut scenario, name));
+    ["other", "more"].iter().for_each(|name| scenario.foreign(name));
     scenario.asks("look", TaskOperation::Sync);
     scenario.then();
     listed(&mut scenario, 2, Vec::new(), &["nightly"]);

@@ -104,8 +104,12 @@ async fn suspended_at(claim: usize, moment: Moment, ours: bool) -> bool {
     let before = commands(&ground);
     resume(&mut first).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(commands(&ground), before, "{name}: the former leader calls when it wakes");
-    for calls in before {
+    let after = commands(&ground);
+    // What was on its way to a socket when the process was suspended gets there when it wakes: ours refuses it.
+    if ours {
+        assert_eq!(after, before, "{name}: the former leader has something done when it wakes");
+    }
+    for calls in after {
         let epochs: Vec<u64> = calls.iter().filter_map(|call| call.rsplit(' ').next()?.parse().ok()).collect();
         assert!(epochs.is_sorted(), "{name}: {calls:?}");
         let stock = calls.iter().filter(|call| call.starts_with("AsyncBackup")).count();

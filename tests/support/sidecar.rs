@@ -43,6 +43,8 @@ pub struct Script {
     pub purged: wire::PurgeBackupsResponse,
     /// The pod that it says it is in.
     pub pod: String,
+    /// The highest term that it has served: a lower one is refused, as by the real one.
+    pub term: u64,
     /// Done once, when the method is called and before it is answered.
     pub meanwhile: BTreeMap<&'static str, Meanwhile>,
 }
@@ -258,6 +260,12 @@ impl Sidecar for FalseSidecar {
         let request = request.into_inner();
         let claim = request.claim.unwrap_or_default();
         let argument = format!("{} {} {} {}", request.name, claim.operation, claim.attempt, claim.epoch);
+        let term = self.script().term;
+        if claim.epoch < term {
+            self.called("refused StartBackup", &argument).await?;
+            return Err(Status::failed_precondition(format!("term {term} has been served, not {}", claim.epoch)));
+        }
+        self.script().term = claim.epoch;
         self.called("StartBackup", &argument).await?;
         self.report(|state| {
             state.name = request.name;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use stheno_decide::Observation;
 use stheno_decide::engine::{Command, Engine, Identity, Role};
 use stheno_events::observed::{BackupJob, BackupType, Gap, Meta, ObjectKind};
-use stheno_events::{Aggregate, DcKey, Digest, Envelope, Epoch, Fact};
+use stheno_events::{Aggregate, DcKey, Digest, Envelope, Epoch, Fact, Time};
 use stheno_projections::World;
 use stream::{Stream, gone, job, prod};
 
@@ -248,4 +248,30 @@ fn an_acceptance_covers_nothing_that_is_told_much_later() {
     stream.engines[1].gap(back(ObjectKind::Pod, "3000", "1000"));
     stream.settle();
     assert_eq!(stream.names().iter().filter(|event| *event == "observed.gap").count(), 2);
+}
+
+/// What was due before the log began was somebody else's.
+#[test]
+fn a_schedule_from_before_the_log_counts_from_its_first_sight() {
+    let mut stream = Stream::of(&["leader"]);
+    // Ten hours of slots.
+    stream.now = 10 * 3_600_000;
+    stream.lead(0);
+    let genesis = stream.engines[0].world().operator.genesis.as_ref().unwrap().at;
+    for (uid, created) in [("old", Time::UNIX_EPOCH), ("new", genesis)] {
+        let mut request = schedule(uid);
+        (request.meta.name, request.meta.created) = (uid.into(), created);
+        stream.all(|engine| engine.observe(&prod(), None, Observation::Schedule(request.clone(), None)));
+    }
+    stream.settle();
+    let adopted = stream.names().iter().filter(|event| *event == "observed.adopted").count();
+    assert_eq!(adopted, 1, "{:?}", stream.names());
+    let world = stream.engines[0].world();
+    let schedules = &world.datacenters.values().next().unwrap().schedules;
+    assert_eq!(schedules.len(), 2);
+    for schedule in schedules.values() {
+        let counts = schedule.counts;
+        assert_eq!((counts.ran, counts.ran_late, counts.missed), (0, 0, 0), "{}", schedule.request.meta.name);
+        assert!(schedule.cursor >= genesis);
+    }
 }

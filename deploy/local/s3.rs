@@ -75,6 +75,11 @@ impl S3 {
         self.service.start(command, "accepting connections", PATIENCE, async || service::accepts(address).await).await
     }
 
+    /// The process id, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.service.id()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.service.kill();

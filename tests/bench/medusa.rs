@@ -55,10 +55,11 @@ impl Table {
                     format!("  {:5.1} x wall, {:5.1} x user", cost.wall / ours.wall, cost.user / ours.user.max(0.01))
                 };
                 println!(
-                    "  {work:<24} {:<24} {:7.2} s  user {:6.2} s  peak {:4} MiB{beside}",
+                    "  {work:<24} {:<24} {:7.2} s  user {:6.2} s  server {:6.2} s  peak {:4} MiB{beside}",
                     who.title(),
                     cost.wall,
                     cost.user,
+                    cost.server,
                     cost.peak
                 );
             }

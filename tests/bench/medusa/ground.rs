@@ -159,6 +159,11 @@ impl Node<'_> {
         self.who
     }
 
+    /// The process of the store, where it is one.
+    fn store(&self) -> Option<u32> {
+        self.ground.s3.id().filter(|_| self.place == Place::S3)
+    }
+
     /// The configuration, which both read.
     fn ini(&self, yaml: &Path, storage: &str, s3: SocketAddr) -> String {
         let place = match self.place {
@@ -229,7 +234,7 @@ impl Node<'_> {
 
     pub(crate) async fn measured<T>(&self, work: impl Future<Output = T>) -> (T, Cost) {
         settle(self.ground.folder.path());
-        processes::measured(self.process.as_ref().unwrap().id(), work).await
+        processes::measured(self.process.as_ref().unwrap().id(), self.store(), work).await
     }
 
     /// Everything of a backup to a node that has nothing.
@@ -241,7 +246,8 @@ impl Node<'_> {
         let node = self.ground.cassandra.ip().to_string();
         let command = self.who.restorer(&ini, &self.folder.join("out"), &node, name);
         settle(self.ground.folder.path());
-        let cost = tokio::task::spawn_blocking(move || processes::run(command)).await.unwrap();
+        let store = self.store();
+        let cost = tokio::task::spawn_blocking(move || processes::run(command, store)).await.unwrap();
         let count = shape.tables * shape.files;
         assert_eq!(files::extent(&data), (count, (count * shape.bytes) as u64), "{:?}", self.who);
         cost

@@ -89,6 +89,8 @@ pub(crate) struct Cost {
     pub(crate) user: f64,
     /// MiB resident at most.
     pub(crate) peak: u64,
+    /// Seconds of the processor that the S3 server took meanwhile, in both modes: what no client can save.
+    pub(crate) server: f64,
 }
 
 impl Cost {
@@ -99,15 +101,25 @@ impl Cost {
             values[values.len() / 2]
         };
         let peak = costs.iter().map(|cost| cost.peak).max().unwrap_or_default();
-        Self { wall: of(|cost| cost.wall), user: of(|cost| cost.user), peak }
+        Self { wall: of(|cost| cost.wall), user: of(|cost| cost.user), peak, server: of(|cost| cost.server) }
     }
 }
 
 fn user(id: u32) -> f64 {
+    times(id)[0]
+}
+
+/// Seconds of the processor in user mode and for the system.
+fn times(id: u32) -> [f64; 2] {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
     // In ticks of a hundredth of a second.
-    fields.split(' ').nth(11).unwrap().parse::<f64>().unwrap() / 100.0
+    [11, 12].map(|at| fields.split(' ').nth(at).unwrap().parse::<f64>().unwrap() / 100.0)
+}
+
+/// What a server took so far; nothing where there is none.
+fn both(id: Option<u32>) -> f64 {
+    id.map_or(0.0, |id| times(id).iter().sum())
 }
 
 fn peak(id: u32) -> Option<u64> {
@@ -116,19 +128,19 @@ fn peak(id: u32) -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? / 1024)
 }
 
-/// What a server's process spends on a piece of work.
-pub(crate) async fn measured<T>(id: u32, work: impl Future<Output = T>) -> (T, Cost) {
+/// What a server's process spends on a piece of work; `store` is the process of the S3 server, if there is one.
+pub(crate) async fn measured<T>(id: u32, store: Option<u32>, work: impl Future<Output = T>) -> (T, Cost) {
     // The peak of what follows, not of what was.
     fs::write(format!("/proc/{id}/clear_refs"), "5").unwrap();
-    let (before, begun) = (user(id), Instant::now());
+    let (before, server, begun) = (user(id), both(store), Instant::now());
     let done = work.await;
     let wall = begun.elapsed().as_secs_f64();
-    (done, Cost { wall, user: user(id) - before, peak: peak(id).unwrap() })
+    (done, Cost { wall, user: user(id) - before, peak: peak(id).unwrap(), server: both(store) - server })
 }
 
-/// Runs a program to its end.
-pub(crate) fn run(mut command: Command) -> Cost {
-    let begun = Instant::now();
+/// Runs a program to its end; `store` is as in [`measured`].
+pub(crate) fn run(mut command: Command, store: Option<u32>) -> Cost {
+    let (server, begun) = (both(store), Instant::now());
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let id = child.id();
     let mut said = child.stderr.take().unwrap();
@@ -143,7 +155,7 @@ pub(crate) fn run(mut command: Command) -> Cost {
         cost.peak = peak(id).unwrap_or(cost.peak).max(cost.peak);
         cost.user = user(id).max(cost.user);
         if let Some(status) = child.try_wait().unwrap() {
-            cost.wall = begun.elapsed().as_secs_f64();
+            (cost.wall, cost.server) = (begun.elapsed().as_secs_f64(), both(store) - server);
             assert!(status.success(), "{command:?}: {}", said.join().unwrap());
             return cost;
         }

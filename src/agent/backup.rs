@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::Config;
-use crate::hash::Expected;
+use crate::digests::{DIGESTS, Digests};
 use crate::known::Known;
 use crate::layout::{self, BackupName, Entry, Layout};
 use crate::manifest;
@@ -20,6 +20,8 @@ use crate::upload::Uploader;
 use crate::{cql, snapshot::scan};
 
 mod transfer;
+
+use transfer::Noted;
 
 /// Snapshots that are taken until one has the same schema before and after it.
 const SCHEMAS: u32 = 3;
@@ -154,7 +156,7 @@ pub struct Backup<'a> {
     name: BackupName,
     record: Record,
     /// What older manifests say of objects.
-    noted: tokio::sync::OnceCell<BTreeMap<String, Expected>>,
+    noted: tokio::sync::OnceCell<BTreeMap<String, Noted>>,
 }
 
 impl<'a> Backup<'a> {
@@ -180,10 +182,11 @@ impl<'a> Backup<'a> {
             None => self.begin().await?,
         };
         self.progress.begin(snapshot::extent(&tables));
-        let (sections, reused) = self.upload(&tables).await?;
+        let (sections, digests, reused) = self.upload(&tables).await?;
         if self.record.full {
             self.drop_strays(&sections).await?;
         }
+        self.write_digests(&digests).await?;
         self.tools.store.settle().await?;
         let key = self.tools.layout.meta(&self.name, "manifest.json");
         let json = manifest::encode(&sections).map_err(|source| Error::Json { key, source })?;
@@ -333,6 +336,18 @@ impl<'a> Backup<'a> {
             finished_ms: done.modified.timestamp_millis(),
             totals,
         })
+    }
+
+    /// Writes what the manifest cannot say of contents.
+    async fn write_digests(&self, digests: &Digests) -> Result<(), Error> {
+        let key = self.tools.layout.meta(&self.name, DIGESTS);
+        match digests.encode() {
+            Some(json) => {
+                let json = json.map_err(|source| Error::Json { key: key.clone(), source })?;
+                Ok(self.tools.store.put(&key, json).await?)
+            }
+            None => Ok(()),
+        }
     }
 
     async fn written(&self, key: &str) -> Result<Found, Error> {

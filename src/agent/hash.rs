@@ -1,15 +1,15 @@
 //! What a manifest calls MD5, compared with content: hex or base64 of the whole, or S3's tag of an upload in parts.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use md5::{Digest, Md5};
+use bytes::Bytes;
+use stheno_md5::{Md5, md5};
 
 use crate::manifest::Object;
-use crate::upload::{hex, within};
+use crate::upload::{self, hex, within};
 
 /// Part sizes in use: ours and Medusa's default first, then those of common tools.
 const PART_MIB: [u64; 8] = [50, 8, 5, 16, 25, 64, 100, 128];
@@ -68,56 +68,68 @@ impl Expected {
 /// Hashes content as it comes, in every way that may give the expected hash.
 pub(crate) struct Hasher<'a> {
     expected: &'a Expected,
-    whole: Md5,
+    whole: Option<Md5>,
     parts: Vec<Parts>,
     length: u64,
 }
 
-struct Parts {
+/// The hash of an upload in parts. Parts are hashed beside one another.
+pub(crate) struct Parts {
     size: u64,
     left: u64,
-    count: u64,
     one: Md5,
-    all: Md5,
+    done: Vec<Md5>,
 }
 
 impl Parts {
-    fn update(&mut self, mut piece: &[u8]) {
+    /// Parts of so many bytes.
+    pub(crate) fn new(size: u64) -> Self {
+        Self { size, left: size, one: Md5::new(), done: Vec::new() }
+    }
+
+    pub(crate) fn update(&mut self, mut piece: Bytes) {
         while !piece.is_empty() {
             if self.left == 0 {
                 self.close();
             }
-            let (now, rest) = piece.split_at(piece.len().min(usize::try_from(self.left).unwrap_or(usize::MAX)));
-            self.one.update(now);
+            let now = piece.split_to(piece.len().min(usize::try_from(self.left).unwrap_or(usize::MAX)));
             self.left -= now.len() as u64;
-            piece = rest;
+            self.one.update(now);
         }
     }
 
     fn close(&mut self) {
-        self.all.update(self.one.finalize_reset());
-        self.count += 1;
+        self.done.push(std::mem::replace(&mut self.one, Md5::new()));
         self.left = self.size;
+    }
+
+    /// As S3 tags it.
+    pub(crate) fn tag(mut self) -> String {
+        self.close();
+        let count = self.done.len();
+        let sums: Vec<u8> = self.done.into_iter().flat_map(Md5::finish).collect();
+        format!("{}-{count}", hex(&md5(&sums)))
     }
 }
 
 impl<'a> Hasher<'a> {
     pub(crate) fn new(expected: &'a Expected) -> Self {
-        let parts = match expected {
-            Expected::Parts { sizes, .. } => sizes.as_slice(),
-            Expected::Whole(_) | Expected::Nothing => &[],
+        let (whole, sizes) = match expected {
+            Expected::Whole(_) => (Some(Md5::new()), [].as_slice()),
+            Expected::Parts { sizes, .. } => (None, sizes.as_slice()),
+            Expected::Nothing => (None, [].as_slice()),
         };
-        let parts =
-            parts.iter().map(|size| Parts { size: *size, left: *size, count: 0, one: Md5::new(), all: Md5::new() });
-        Self { expected, whole: Md5::new(), parts: parts.collect(), length: 0 }
+        Self { expected, whole, parts: sizes.iter().copied().map(Parts::new).collect(), length: 0 }
     }
 
-    pub(crate) fn update(&mut self, piece: &[u8]) {
+    pub(crate) fn update(&mut self, piece: Bytes) {
         self.length += piece.len() as u64;
-        if matches!(self.expected, Expected::Whole(_)) {
-            self.whole.update(piece);
+        for parts in &mut self.parts {
+            parts.update(piece.clone());
         }
-        self.parts.iter_mut().for_each(|parts| parts.update(piece));
+        if let Some(whole) = &mut self.whole {
+            whole.update(piece);
+        }
     }
 
     /// Bytes so far.
@@ -129,15 +141,11 @@ impl<'a> Hasher<'a> {
     pub(crate) fn finish(self) -> Option<bool> {
         match self.expected {
             Expected::Nothing => None,
-            Expected::Whole(md5) => Some(*md5 == hex(&self.whole.finalize())),
+            Expected::Whole(md5) => self.whole.map(|whole| *md5 == hex(&whole.finish())),
             Expected::Parts { tag, part_size, .. } => {
-                let same = |mut parts: Parts| {
-                    parts.close();
-                    *tag == format!("{}-{}", hex(&parts.all.finalize()), parts.count)
-                };
                 let ours = [*part_size, within(*part_size)];
                 let configured = self.parts.first().is_some_and(|parts| ours.contains(&parts.size));
-                match self.parts.into_iter().any(same) {
+                match self.parts.into_iter().any(|parts| *tag == parts.tag()) {
                     true => Some(true),
                     // It was made with parts of another size, perhaps; of the configured one it certainly is not.
                     false => configured.then_some(false),
@@ -148,20 +156,18 @@ impl<'a> Hasher<'a> {
 }
 
 /// Whether a local file certainly has the expected content.
-pub(crate) fn file_has(path: &Path, size: u64, expected: &Expected) -> std::io::Result<bool> {
-    let there = std::fs::symlink_metadata(path)?;
+pub(crate) fn file_has(path: &Path, size: u64, expected: &Expected) -> Result<bool, crate::store::Error> {
+    let io = |source| crate::store::Error::File { path: path.to_owned(), source };
+    let there = std::fs::symlink_metadata(path).map_err(io)?;
     if !there.is_file() || there.len() != size || *expected == Expected::Nothing {
         return Ok(false);
     }
-    let mut file = std::fs::File::open(path)?;
-    let mut buffer = vec![0; 256 << 10];
     let mut hasher = Hasher::new(expected);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.length() == size && hasher.finish() == Some(true)),
-            read => hasher.update(buffer.get(..read).unwrap_or_default()),
-        }
-    }
+    upload::pump(&mut std::fs::File::open(path).map_err(io)?, size, path, |piece| {
+        hasher.update(piece);
+        Ok(())
+    })?;
+    Ok(hasher.finish() == Some(true))
 }
 
 #[cfg(test)]
@@ -172,7 +178,7 @@ mod tests {
         let object = Object { path: "p".into(), md5: md5.map(str::to_owned), size };
         let expected = Expected::of(&object, part_size);
         let mut hasher = Hasher::new(&expected);
-        content.chunks(2).for_each(|piece| hasher.update(piece));
+        content.chunks(2).for_each(|piece| hasher.update(Bytes::copy_from_slice(piece)));
         hasher.finish()
     }
 
@@ -188,5 +194,39 @@ mod tests {
             assert_eq!(check(nothing, 5, 8, b"abcde"), None, "{nothing:?}");
         }
         assert_eq!(check(Some("d41d8cd98f00b204e9800998ecf8427e"), 0, 8, b""), Some(true));
+    }
+    /// The tag of an upload in parts of this size, by way of the reference.
+    fn tag(content: &[u8], part: usize) -> String {
+        use md5::{Digest as _, Md5};
+        let sums: Vec<u8> = content.chunks(part).flat_map(|part| Md5::digest(part).to_vec()).collect();
+        format!("{}-{}", hex(&Md5::digest(sums)), content.len().div_ceil(part))
+    }
+
+    /// Medusa makes parts of any size; this sidecar, told the same, makes them as large as its memory allows.
+    #[test]
+    fn parts_beyond_our_limits_are_compared_in_both_sizes() {
+        const MIB: usize = 1 << 20;
+        let check = |tag: &str, configured: usize, content: &Bytes| {
+            let object = Object { path: "p".into(), md5: Some(tag.to_owned()), size: content.len() as u64 };
+            let expected = Expected::of(&object, configured as u64);
+            let mut hasher = Hasher::new(&expected);
+            (0..content.len())
+                .step_by(MIB)
+                .for_each(|at| hasher.update(content.slice(at..content.len().min(at + MIB))));
+            hasher.finish()
+        };
+        let content: Bytes = (0..101 * MIB).map(|at| (at >> 10) as u8).collect::<Vec<u8>>().into();
+        let (theirs, ours) = (tag(&content, 100 * MIB), tag(&content, within(100 << 20) as usize));
+        // As many parts in both cases, and others.
+        assert!(theirs.ends_with("-2") && ours.ends_with("-2") && theirs != ours);
+        for tag in [&theirs, &ours] {
+            assert_eq!(check(tag, 100 * MIB, &content), Some(true), "{tag}");
+            assert_eq!(check(tag, 100 * MIB, &content.slice(..101 * MIB - 1)), Some(false), "{tag}");
+        }
+        // Of a size that nobody told us of, nothing can be said.
+        assert_eq!(check(&tag(&content, 99 * MIB), 50 * MIB, &content), None);
+        // Below the least that S3 takes.
+        let small = content.slice(..3 * MIB);
+        assert_eq!(check(&tag(&small, MIB), MIB, &small), Some(true));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -18,7 +19,7 @@ use crate::verify;
 
 fn bucket() -> Store {
     let objects = Arc::new(object_store::memory::InMemory::new());
-    Store { tags: Tags::Etag, objects, root: None, attributes: Default::default() }
+    Store { tags: Tags::Etag, objects, root: None, attributes: Default::default(), opaque: Arc::default() }
 }
 
 fn layout() -> Layout {
@@ -156,7 +157,7 @@ proptest! {
             for object in whole.iter().flat_map(|section| &section.objects) {
                 let expected = Expected::of(object, 5 << 20);
                 let mut hasher = Hasher::new(&expected);
-                hasher.update(b"abcde");
+                hasher.update(Bytes::from_static(b"abcde"));
                 let _ = hasher.finish();
             }
             crate::restore::hostile(&whole);
@@ -168,7 +169,7 @@ proptest! {
         let object = Object { path: "p".into(), md5: Some(tag), size };
         let expected = Expected::of(&object, part);
         let mut hasher = Hasher::new(&expected);
-        hasher.update(b"abcde");
+        hasher.update(Bytes::from_static(b"abcde"));
         let _ = hasher.finish();
     }
 

@@ -22,6 +22,9 @@ pub(crate) struct Object {
     pub(crate) key: String,
     /// The manifest's MD5 of it.
     pub(crate) tag: String,
+    /// Hex md5 of its content, where the tag says nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) md5: Option<String>,
 }
 
 /// Objects by place: `<keyspace>/<table>/<file>`.
@@ -86,7 +89,7 @@ mod tests {
     #[test]
     fn a_changed_file_is_not_known() {
         let identity = Identity { inode: 1, modified_ns: 2, size: 3 };
-        let object = Object { identity, key: "h/data/k/t/f".into(), tag: "x".into() };
+        let object = Object { identity, key: "h/data/k/t/f".into(), tag: "x".into(), md5: None };
         let mut known = Known::default();
         known.insert(false, "k/t/f".into(), object.clone());
         assert_eq!(known.get(false, "k/t/f", identity), Some(&object));

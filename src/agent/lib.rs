@@ -5,6 +5,7 @@ pub mod catalogue;
 mod clock;
 pub mod config;
 pub mod cql;
+mod digests;
 mod hash;
 #[cfg(test)]
 mod hostile;

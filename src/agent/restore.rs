@@ -11,6 +11,7 @@ use stheno_rpc::sidecar::restore_state::Phase;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::digests::{DIGESTS, Digests};
 use crate::layout::{self, BackupName, Layout};
 use crate::state::{self, StateDir};
 use crate::store::{self, Patience, Store};
@@ -112,6 +113,19 @@ pub enum Error {
     Unmounted {
         /// Which.
         path: PathBuf,
+    },
+    /// A directory that renaming does not reach.
+    #[error(
+        "{} is a mount of its own, or on another file system than {}, so that tables cannot be switched there by renaming: \
+         mount data directories as a whole; nothing was touched",
+        path.display(),
+        folder.display()
+    )]
+    Torn {
+        /// Which.
+        path: PathBuf,
+        /// Where what comes would wait.
+        folder: PathBuf,
     },
     /// A file or directory on the volume.
     #[error("cannot write {}", path.display())]
@@ -235,10 +249,8 @@ async fn attempt(
         if let (Stage::Done { tokens: Some(tokens), .. }, true) = (&progress.stage, progress.key == request.key) {
             tokens::set(&config.cassandra.yaml.path, tokens)?;
         }
-        // A kill after the end was written down left the old data there. What cannot go takes room, and harms nobody.
-        if let Err(error) = switch::clean(&grounds) {
-            tracing::warn!(error = crate::jobs::sentence(&error), "what was there before the restore stays");
-        }
+        // A kill after the end was written down left the old data there.
+        clean(&grounds);
         return Ok(Outcome::Skipped("this restore is done already"));
     }
     tokio::select! {
@@ -281,16 +293,19 @@ async fn bring(
         Mode::InPlace => None,
         Mode::Remote => Some(tokens::of(&store, &layout, &request.backup).await?),
     };
+    ground::switchable(grounds, plan.tables.iter().map(Incoming::place))?;
     if progress.key != request.key || !matches!(progress.stage, Stage::Fetching) {
         // What another restore brought is not mixed with this one.
         switch::clean(grounds)?;
         dir.write(STAGE, &Progress { key: request.key.clone(), stage: Stage::Fetching })?;
     }
     tracing::info!(backup = %request.backup, source = %request.source, files = plan.files.len(), bytes = plan.bytes(), "restoring");
-    let sums = fetch::Fetch::new(config, &store, grounds, &plan, request.mode)?.run(report).await?;
+    let digests = Digests::read(&store, &layout.meta(&request.backup, DIGESTS)).await?;
+    let sums = fetch::Fetch::new(config, &store, grounds, &plan, &digests, request.mode)?.run(report).await?;
     let tables = plan.tables.iter().map(Incoming::place).collect();
-    let dirs = grounds.iter().map(|ground| ground.data.clone()).collect();
-    let switch = switch::Switch { dirs, tables, remote: request.mode == Mode::Remote, clear: request.whole(), tokens };
+    let (dirs, folders) = grounds.iter().map(|ground| (ground.data.clone(), ground.folder.clone())).unzip();
+    let switch =
+        switch::Switch { dirs, folders, tables, remote: request.mode == Mode::Remote, clear: request.whole(), tokens };
     dir.write(STAGE, &Progress { key: request.key.clone(), stage: Stage::Switching { switch: switch.clone(), sums } })?;
     report.set(|state| state.set_phase(Phase::Switching));
     finish(config, dir, marker, (request.key.clone(), sums), switch).await?;
@@ -308,10 +323,11 @@ async fn finish(
     let yaml = config.cassandra.yaml.clone();
     let tokens = switch.tokens.clone();
     // Where it was decided, whatever cassandra.yaml says by now.
-    let grounds = match switch.dirs.as_slice() {
-        [] => Ground::all(yaml.dirs())?,
-        dirs => Ground::all(dirs.iter().map(PathBuf::as_path))?,
+    let dirs: Vec<&Path> = match switch.dirs.as_slice() {
+        [] => yaml.dirs().collect(),
+        dirs => dirs.iter().map(PathBuf::as_path).collect(),
     };
+    let grounds = Ground::decided(&dirs, &switch.folders)?;
     let (within, there) = (yaml.data.clone(), grounds.clone());
     let switched = tokio::task::spawn_blocking(move || switch.run(&there, &yaml.beside));
     let broken = |error| Error::File { path: within, source: std::io::Error::other(error) };
@@ -325,8 +341,15 @@ async fn finish(
     let progress = Progress { key, stage: Stage::Done { tokens, sums: Some(sums) } };
     dir.write(STAGE, &progress)?;
     report::forgive(config);
-    switch::clean(&grounds)?;
+    clean(&grounds);
     Ok(progress)
+}
+
+/// Removes what a restore that is done needs no more. What cannot go takes room, and harms nobody: the node starts.
+fn clean(grounds: &[Ground]) {
+    if let Err(error) = switch::clean(grounds) {
+        tracing::warn!(error = crate::jobs::sentence(&error), "what was there before the restore stays");
+    }
 }
 
 /// The sections of the source's manifest, or which of the two ways it is missing.

@@ -3,27 +3,28 @@
 use std::collections::BTreeSet;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, ObjectMeta, ObjectStore, ObjectStoreExt, PutOptions};
+use object_store::{Attribute, Attributes, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutOptions, PutResult};
 
 use crate::config::{Place, Storage};
-use crate::upload::hex;
+use crate::upload::base64;
 
 mod again;
 mod error;
+mod pace;
 mod reading;
 mod remote;
 mod transport;
 
 pub(crate) use again::{ATTEMPTS, BRIEF, pause};
 pub use error::{Cause, Error};
+use transport::Opaque;
 
 /// How long the store is given before a failure is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct Store {
     pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) root: Option<PathBuf>,
     pub(crate) attributes: Attributes,
+    /// Whether the tags of what is written are not made of its content.
+    pub(crate) opaque: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -83,11 +86,15 @@ impl Store {
                     root: Some(root),
                     attributes: Attributes::new(),
                     tags: Tags::Hex,
+                    opaque: Arc::default(),
                 })
             }
             Place::S3(s3) => {
                 let objects = remote::amazon(s3, &config.bucket, remote::client(config, patience)?).build();
-                Self::remote(objects, config, s3.storage_class.clone(), Tags::Etag)
+                let store = Self::remote(objects, config, s3.storage_class.clone(), Tags::Etag)?;
+                // Where the bucket does it by itself, its answers tell.
+                store.opaque.store(s3.kms_id.is_some() || s3.sse_c_key.is_some(), Ordering::Relaxed);
+                Ok(store)
             }
             Place::Azure(azure) => {
                 let objects = remote::azure(azure, &config.bucket, remote::client(config, patience)?).build();
@@ -111,7 +118,7 @@ impl Store {
         if let Some(class) = class {
             attributes.insert(Attribute::StorageClass, class.into());
         }
-        Ok(Self { objects: Arc::new(objects), root: None, attributes, tags })
+        Ok(Self { objects: Arc::new(objects), root: None, attributes, tags, opaque: Arc::default() })
     }
 
     /// Whether objects lie in a local directory, so that ETags are no hashes.
@@ -126,7 +133,9 @@ impl Store {
         let put = || {
             async {
                 let put = self.objects.put_opts(&at, content.clone().into(), options.clone()).await;
-                put.map(drop).map_err(|source| Error::of("put", key, source))
+                let put = put.map_err(|source| Error::of("put", key, source))?;
+                self.is_opaque(&put);
+                Ok(())
             }
             .boxed()
         };
@@ -243,13 +252,43 @@ impl Store {
         self.again(delete).await
     }
 
-    /// What a manifest calls MD5 of an object that was put.
-    pub(crate) fn tag(&self, md5: &[u8], etag: Option<String>) -> String {
+    /// What a manifest calls MD5 of an object that was put, by the hex md5 of its content.
+    pub(crate) fn tag(&self, md5: &str, etag: Option<String>) -> String {
         match (self.tags, etag) {
             (Tags::Etag, Some(etag)) => unquoted(&etag),
-            (Tags::Etag, None) | (Tags::Hex, _) => hex(md5),
-            (Tags::Base64, _) => STANDARD.encode(md5),
+            (Tags::Etag, None) | (Tags::Hex, _) => md5.to_owned(),
+            (Tags::Base64, _) => base64(md5),
         }
+    }
+
+    /// Whether the tag of what was written is not made of its content. What one answer told holds for those that tell
+    /// nothing: the end of an upload in parts, with a customer's key.
+    pub(crate) fn is_opaque(&self, put: &PutResult) -> bool {
+        if put.extensions.get::<Opaque>().is_some() {
+            self.opaque.store(true, Ordering::Relaxed);
+        }
+        self.writes_opaque()
+    }
+
+    /// Whether tags of what will be written are not made of its content, as far as is known.
+    pub(crate) fn writes_opaque(&self) -> bool {
+        self.opaque.load(Ordering::Relaxed)
+    }
+
+    /// Whether the tag of an object that is there is not made of its content.
+    pub(crate) async fn has_opaque(&self, key: &str) -> Result<bool, Error> {
+        let at = path(key)?;
+        let head = || {
+            async {
+                match self.objects.get_opts(&at, GetOptions { head: true, ..GetOptions::default() }).await {
+                    Ok(got) => Ok(got.extensions.get::<Opaque>().is_some()),
+                    Err(object_store::Error::NotFound { .. }) => Ok(false),
+                    Err(source) => Err(Error::of("get", key, source)),
+                }
+            }
+            .boxed()
+        };
+        self.again(head).await
     }
 
     /// Makes what was written durable. S3 has done so when it answered; a local file system is asked once for all files.

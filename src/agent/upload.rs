@@ -1,29 +1,29 @@
 //! A file's way into the bucket: read once, hashed on the way, in parts when it is big, within bounded memory.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use md5::{Digest, Md5};
-use object_store::{MultipartUpload, PutMultipartOptions, PutOptions, PutPayload};
+use object_store::{MultipartUpload, PutMultipartOptions, PutOptions, PutPayload, PutResult};
+use stheno_md5::{Md5, md5};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::Storage;
-use crate::store::{ATTEMPTS, BRIEF, Error, Store, Tags, path, pause};
+use crate::store::{ATTEMPTS, BRIEF, Error, Store, Tags, path, pause, unquoted};
 use crate::throttle::Throttle;
 
 mod blocks;
 mod file;
 
-use blocks::{BLOCK, Blocks};
-pub use file::md5_of;
-pub(crate) use file::{base64, blocking, hex};
-use file::{digest, open, pump, short};
+use blocks::{BLOCK, Blocks, footprint};
+pub(crate) use file::{base64, blocking, hex, md5_of, pump};
+use file::{digest, open, short};
 
-/// Bytes of files in memory at once, over all uploads of this process: one part of Medusa's usual size, and some more.
+/// Bytes of files in memory at once, over all uploads of this process: four parts of our usual size, or one of Medusa's.
 const BUFFER: u64 = 64 << 20;
 /// Files above this go up in parts whatever the threshold says, so that the buffer holds at least two of them.
 const LARGEST_PUT: u64 = BUFFER / 2;
@@ -56,6 +56,15 @@ pub(crate) fn within(configured: u64) -> u64 {
     configured.clamp(SMALLEST_PART, LARGEST_PART)
 }
 
+/// An object that was made of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// What the manifest calls MD5.
+    pub tag: String,
+    /// Hex md5 of the content, where the tag says nothing of it.
+    pub md5: Option<String>,
+}
+
 /// Uploads files, with limits that hold over all of them.
 #[derive(Debug, Clone)]
 pub struct Uploader {
@@ -82,11 +91,14 @@ impl Uploader {
         }
     }
 
-    /// Uploads the file at `source` as `key`, replacing what is there; gives what the manifest calls MD5.
-    pub async fn upload(&self, source: &Path, size: u64, key: &str) -> Result<String, Error> {
-        let staged = self.store.local_path(&format!(".staging/{}", hex(&Md5::digest(key))));
+    /// Uploads the file at `source` as `key`, replacing what is there.
+    pub async fn upload(&self, source: &Path, size: u64, key: &str) -> Result<Stored, Error> {
+        let staged = self.store.local_path(&format!(".staging/{}", hex(&md5(key.as_bytes()))));
         match staged.zip(self.store.local_path(key)) {
-            Some((staged, target)) => copy(source.to_owned(), staged, target, size).await.map(|sum| sum.tag),
+            Some((staged, target)) => {
+                let sum = copy(source.to_owned(), staged, target, size).await?;
+                Ok(Stored { tag: sum.tag, md5: None })
+            }
             None if size >= self.threshold && size > 0 => self.parts(source, size, key).await,
             None => self.whole(source, size, key).await,
         }
@@ -107,35 +119,40 @@ impl Uploader {
         self.part_size.max(size.div_ceil(MOST_PARTS))
     }
 
-    async fn whole(&self, source: &Path, size: u64, key: &str) -> Result<String, Error> {
+    async fn whole(&self, source: &Path, size: u64, key: &str) -> Result<Stored, Error> {
         let _room = self.room(size).await;
         let mut reader = self.reader(source, size).await?;
         let content = reader.next(size).await?;
         self.wait(size).await;
         let options = PutOptions { attributes: self.store.attributes.clone(), ..PutOptions::default() };
-        let put = self.store.objects.put_opts(&path(key)?, content, options).await;
-        let put = put.map_err(|source| Error::of("put", key, source))?;
-        self.uploaded(reader, put.e_tag).await
+        let (objects, place) = (Arc::clone(&self.store.objects), path(key)?);
+        // A task of its own: what is signed is hashed in one go, and other transfers go on meanwhile.
+        let put = tokio::spawn(async move { objects.put_opts(&place, content, options).await });
+        let lost = |error| Error::File { path: source.to_owned(), source: std::io::Error::other(error) };
+        let put = AbortOnDropHandle::new(put).await.map_err(lost)?;
+        self.uploaded(reader, put.map_err(|source| Error::of("put", key, source))?).await
     }
 
     /// Without an md5 of ours where the store says one: it has compared the content with its signature.
     async fn reader(&self, source: &Path, size: u64) -> Result<Reader, Error> {
-        let hash = (self.store.tags != Tags::Etag).then(Md5::new);
+        let hash = (self.store.tags != Tags::Etag || self.store.writes_opaque()).then(Md5::new);
         Reader::open(source.to_owned(), size, hash, Arc::clone(&self.blocks)).await
     }
 
     /// What an upload made of a file.
-    async fn uploaded(&self, reader: Reader, etag: Option<String>) -> Result<String, Error> {
-        match (reader.hash, etag) {
-            (Some(hash), etag) => Ok(self.store.tag(&hash.finalize(), etag)),
-            (None, Some(etag)) => Ok(crate::store::unquoted(&etag)),
-            (None, None) => md5_of(reader.source, reader.size).await,
-        }
+    async fn uploaded(&self, reader: Reader, put: PutResult) -> Result<Stored, Error> {
+        let opaque = self.store.tags == Tags::Etag && self.store.is_opaque(&put);
+        let md5 = match (reader.hash, &put.e_tag) {
+            (Some(hash), _) => hex(&hash.finish()),
+            (None, Some(etag)) if !opaque => return Ok(Stored { tag: unquoted(etag), md5: None }),
+            (None, _) => md5_of(reader.source, reader.size).await?,
+        };
+        Ok(Stored { tag: self.store.tag(&md5, put.e_tag), md5: opaque.then_some(md5) })
     }
 
     /// In parts; from the beginning once more where the answer to the upload's begin or end broke off. Such an answer says
     /// nothing: the upload may be complete, and then it is gone, or it may not.
-    async fn parts(&self, source: &Path, size: u64, key: &str) -> Result<String, Error> {
+    async fn parts(&self, source: &Path, size: u64, key: &str) -> Result<Stored, Error> {
         let mut attempt = 1;
         loop {
             match self.parts_once(source, size, key).await {
@@ -145,12 +162,12 @@ impl Uploader {
                     attempt += 1;
                 }
                 Err(Broken::Answer(error) | Broken::Other(error)) => return Err(error),
-                Ok(tag) => return Ok(tag),
+                Ok(stored) => return Ok(stored),
             }
         }
     }
 
-    async fn parts_once(&self, source: &Path, size: u64, key: &str) -> Result<String, Broken> {
+    async fn parts_once(&self, source: &Path, size: u64, key: &str) -> Result<Stored, Broken> {
         let options =
             PutMultipartOptions { attributes: self.store.attributes.clone(), ..PutMultipartOptions::default() };
         let place = path(key).map_err(Broken::Other)?;
@@ -165,7 +182,7 @@ impl Uploader {
         sent
     }
 
-    async fn send_parts(&self, upload: &mut Unfinished, source: &Path, size: u64, key: &str) -> Result<String, Broken> {
+    async fn send_parts(&self, upload: &mut Unfinished, source: &Path, size: u64, key: &str) -> Result<Stored, Broken> {
         let failed = |source| Broken::Other(Error::of("put", key, source));
         let lost = |error| Broken::Other(Error::File { path: source.to_owned(), source: std::io::Error::other(error) });
         let changed = || Broken::Other(Error::Changed { path: source.to_owned() });
@@ -196,16 +213,17 @@ impl Uploader {
             part.map_err(lost)?.map_err(failed)?;
         }
         let put = answer(key, true, target.complete()).await?;
-        self.uploaded(reader, put.e_tag).await.map_err(Broken::Other)
+        self.uploaded(reader, put).await.map_err(Broken::Other)
     }
 
     async fn room(&self, bytes: u64) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        let wanted = kib(bytes.min(BUFFER)) as u32;
+        let wanted = kib(footprint(bytes).min(BUFFER)) as u32;
         // The semaphore is never closed.
         Arc::clone(&self.buffer).acquire_many_owned(wanted).await.ok()
     }
 
-    async fn wait(&self, bytes: u64) {
+    /// Waits for the turn of so many bytes.
+    pub(crate) async fn wait(&self, bytes: u64) {
         if let Some(throttle) = &self.throttle {
             throttle.wait(bytes).await;
         }
@@ -221,17 +239,19 @@ enum Broken {
 }
 
 /// The begin or the end of an upload. What failed at once was not tried again below; an upload that "is not found" at its end
-/// was completed by a request whose answer was lost.
+/// was completed by a request whose answer was lost, and stores may take minutes before they answer.
 async fn answer<T>(key: &str, end: bool, call: impl Future<Output = object_store::Result<T>>) -> Result<T, Broken> {
     let begun = tokio::time::Instant::now();
     call.await.map_err(|source| {
         let error = Error::of("put", key, source);
-        let lost = matches!(error, Error::Failed { .. }) || end && matches!(error, Error::NoBucket { .. });
-        if lost && begun.elapsed() < BRIEF { Broken::Answer(error) } else { Broken::Other(error) }
+        let gone = end && matches!(error, Error::NoBucket { .. });
+        let broke = matches!(error, Error::Failed { .. }) && begun.elapsed() < BRIEF;
+        if gone || broke { Broken::Answer(error) } else { Broken::Other(error) }
     })
 }
 
-fn kib(bytes: u64) -> u64 {
+/// As semaphores count memory: in steps of which there are not too many.
+pub(crate) fn kib(bytes: u64) -> u64 {
     bytes.div_ceil(1024).max(1)
 }
 
@@ -287,11 +307,12 @@ impl Reader {
             while left > 0 {
                 let mut block = blocks.take(left.min(BLOCK));
                 file.read_exact(&mut block.content).map_err(|error| short(&source, error))?;
+                let block = Bytes::from_owner(block);
                 if let Some(hash) = &mut hash {
-                    hash.update(&block.content);
+                    hash.update(block.clone());
                 }
-                left -= block.content.len();
-                content.push(Bytes::from_owner(block));
+                left -= block.len();
+                content.push(block);
             }
             Ok((file, hash, PutPayload::from_iter(content)))
         });
@@ -314,10 +335,10 @@ pub(crate) async fn copy(source: PathBuf, staged: PathBuf, target: PathBuf, size
             let mut output = File::create(&staged).map_err(io)?;
             let mut hash = Md5::new();
             let done = pump(&mut input, size, &source, |piece| {
-                hash.update(piece);
-                output.write_all(piece).map_err(io)
+                hash.update(piece.clone());
+                output.write_all(&piece).map_err(io)
             });
-            done.map(|()| hex(&hash.finalize()))
+            done.map(|()| hex(&hash.finish()))
         })();
         let renamed = copied.and_then(|md5| std::fs::rename(&staged, &target).map(|()| md5).map_err(io));
         match renamed {
@@ -361,6 +382,7 @@ mod tests {
                 root: None,
                 attributes: Default::default(),
                 tags: Tags::Etag,
+                opaque: Arc::default(),
             },
             buffer: Arc::new(Semaphore::new(20)),
             blocks: Arc::default(),

@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::backup::Tools;
-use crate::hash::{Expected, Hasher};
+use crate::digests::{DIGESTS, Digests};
+use crate::hash::Hasher;
 use crate::layout::{self, BackupName, Layout};
 use crate::manifest::{Object, Section};
 use crate::store::{self, Found, Store};
@@ -71,6 +72,7 @@ pub struct Verify {
     objects: Vec<Object>,
     there: BTreeMap<String, Found>,
     throttle: Option<Arc<Throttle>>,
+    digests: Digests,
     part_size: u64,
     read: bool,
 }
@@ -90,7 +92,8 @@ impl Verify {
         }
         let rate = if check.bandwidth > 0 { Some(check.bandwidth) } else { config.storage.bandwidth };
         let throttle = rate.map(|rate| Arc::new(Throttle::new(rate)));
-        Ok(Self { objects, there, throttle, part_size: config.storage.part_size, read: check.read })
+        let digests = Digests::read(store, &layout.meta(&name, DIGESTS)).await?;
+        Ok(Self { objects, there, throttle, digests, part_size: config.storage.part_size, read: check.read })
     }
 
     /// Looks at every object and tells of the progress; ends early when nobody listens.
@@ -133,16 +136,16 @@ impl Verify {
         if !self.read {
             return Ok(Outcome::Good);
         }
-        let expected = Expected::of(object, self.part_size);
-        let mut hasher = Hasher::new(&expected);
         let Some(mut content) = store.read(&object.path).await? else {
             return Ok(Outcome::Bad("it is not in the bucket".to_owned()));
         };
+        let expected = self.digests.expected(object, self.part_size, content.opaque());
+        let mut hasher = Hasher::new(&expected);
         while let Some(piece) = content.next().await? {
             if let Some(throttle) = &self.throttle {
                 throttle.wait(piece.len() as u64).await;
             }
-            hasher.update(&piece);
+            hasher.update(piece);
         }
         if hasher.length() != object.size {
             return Ok(Outcome::Bad(format!("{} bytes could be read instead of {}", hasher.length(), object.size)));

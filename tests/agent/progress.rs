@@ -85,3 +85,42 @@ async fn a_restore_is_watched_to_its_end_and_remembered() {
     assert_eq!((state.phase(), state.files_done, state.bytes_done), (Phase::Restored, objects.len() as u64, bytes));
     assert_eq!(of_sidecar("another").await.phase(), Phase::NotFound);
 }
+
+/// What an attempt left that failed, and one that was turned away, is no word on a restore that has ended well.
+#[tokio::test]
+async fn the_end_outranks_other_attempts() {
+    let sidecar = Sidecar::over_medusas("", |_| {}).await;
+    let port = Port::take().unwrap();
+    let of_sidecar = async |key: &str| {
+        let [state] = watched(sidecar.address(), key).await.try_into().unwrap();
+        state
+    };
+    let failure = sidecar.run.path().join(".stheno-restore/failure.json");
+    assert!(!begin(&sidecar, "nobody", "key", &port, "words").wait().await.unwrap().success());
+    let left = std::fs::read(&failure).unwrap();
+    assert!(begin(&sidecar, "f1", "key", &port, "words").wait().await.unwrap().success());
+    assert!(!failure.exists());
+    assert_eq!(of_sidecar("key").await.phase(), Phase::Restored);
+
+    // A kill between the end and the forgetting leaves both.
+    std::fs::write(&failure, &left).unwrap();
+    assert_eq!(of_sidecar("key").await.phase(), Phase::Restored);
+    // The next start says the same.
+    assert!(begin(&sidecar, "f1", "key", &port, "words").wait().await.unwrap().success());
+    assert_eq!(of_sidecar("key").await.phase(), Phase::Restored);
+    std::fs::write(&failure, String::from_utf8(left).unwrap().replace("key\":\"key", "key\":\"later")).unwrap();
+    // Another one that failed says nothing of this one, and this one nothing of it.
+    let later = of_sidecar("later").await;
+    assert_eq!((later.phase(), later.files_total), (Phase::Failed, 0));
+    assert_eq!(of_sidecar("key").await.phase(), Phase::Restored);
+    assert_eq!(of_sidecar("").await.key, "later");
+    std::fs::remove_file(&failure).unwrap();
+
+    // A second init container, while the first one is at work.
+    let lock = std::fs::File::options().write(true).open(failure.with_file_name("lock")).unwrap();
+    lock.lock().unwrap();
+    let turned_away = begin(&sidecar, "f1", "another", &port, "words").wait().await.unwrap();
+    assert!(!turned_away.success());
+    assert!(!failure.exists(), "{}", std::fs::read_to_string(&failure).unwrap());
+    assert_eq!(of_sidecar("key").await.phase(), Phase::Restored);
+}

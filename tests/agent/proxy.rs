@@ -24,8 +24,19 @@ pub(crate) enum Fault {
         /// Whether the store was asked before.
         after: bool,
     },
+    /// The store does what is asked, and takes two seconds before the connection is reset.
+    Late,
     /// Nobody ever answers.
     Silence,
+}
+
+/// How the store behind the proxy encrypts, as far as clients see: no S3 server that runs here does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Encryption {
+    /// The bucket, with a key of KMS, whatever is asked for.
+    Kms,
+    /// With the customer's key, without which no object can be read or written.
+    Customer,
 }
 
 /// One request that came by.
@@ -44,6 +55,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     rule: Arc<Mutex<Rule>>,
     seen: Arc<Mutex<Vec<Seen>>>,
+    encryption: Arc<Mutex<Option<Encryption>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -60,22 +72,29 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let rule: Arc<Mutex<Rule>> = Arc::new(Mutex::new(Box::new(|_| Fault::None)));
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let encryption = Arc::<Mutex<Option<Encryption>>>::default();
         let task = tokio::spawn({
-            let (rule, seen) = (Arc::clone(&rule), Arc::clone(&seen));
+            let (rule, seen, encryption) = (Arc::clone(&rule), Arc::clone(&seen), Arc::clone(&encryption));
             async move {
                 while let Ok((client, _)) = listener.accept().await {
                     // A client that goes away is none of the proxy's troubles.
-                    tokio::spawn(serve(client, upstream, Arc::clone(&rule), Arc::clone(&seen)));
+                    let how = *encryption.lock().unwrap();
+                    tokio::spawn(serve(client, upstream, Arc::clone(&rule), Arc::clone(&seen), how));
                 }
             }
         });
-        Self { address, rule, seen, task }
+        Self { address, rule, seen, encryption, task }
     }
 
     /// From now on.
     pub(crate) fn rule(&self, rule: impl FnMut(&Seen) -> Fault + Send + 'static) {
         *self.rule.lock().unwrap() = Box::new(rule);
         self.seen.lock().unwrap().clear();
+    }
+
+    /// What comes from now on is encrypted.
+    pub(crate) fn encrypts(&self, how: Encryption) {
+        *self.encryption.lock().unwrap() = Some(how);
     }
 
     /// What came by since the last rule.
@@ -90,12 +109,16 @@ async fn serve(
     upstream: SocketAddr,
     rule: Arc<Mutex<Rule>>,
     all: Arc<Mutex<Vec<Seen>>>,
+    encryption: Option<Encryption>,
 ) -> std::io::Result<()> {
     let Some((head, mut body)) = head(&mut client).await? else { return Ok(()) };
     let text = String::from_utf8_lossy(&head).into_owned();
     let mut words = text.split_whitespace().map(str::to_owned);
     let seen = Seen { method: words.next().unwrap(), path: words.next().unwrap(), at: Instant::now() };
     let fault = (rule.lock().unwrap())(&seen);
+    let keyless =
+        encryption == Some(Encryption::Customer) && of_content(&seen) && header(&text, CUSTOMER_KEY).is_none();
+    let fault = if keyless { Fault::Answer(400, "InvalidRequest") } else { fault };
     all.lock().unwrap().push(seen.clone());
     let length = header(&text, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     match fault {
@@ -104,7 +127,12 @@ async fn serve(
             tokio::time::sleep(Duration::from_secs(600)).await;
             return Ok(());
         }
-        Fault::None | Fault::Answer(..) | Fault::Slow(_) | Fault::Truncate(_) | Fault::Reset { after: true } => {}
+        Fault::None
+        | Fault::Answer(..)
+        | Fault::Slow(_)
+        | Fault::Truncate(_)
+        | Fault::Late
+        | Fault::Reset { after: true } => {}
     }
     let mut rest = vec![0; length - body.len()];
     client.read_exact(&mut rest).await?;
@@ -126,8 +154,15 @@ async fn serve(
     store.write_all(&body).await?;
     let mut answer = Vec::new();
     store.read_to_end(&mut answer).await?;
+    if let Some(how) = encryption {
+        answer = veiled(&answer, &seen, how);
+    }
     match fault {
         Fault::Reset { .. } => return reset(client),
+        Fault::Late => {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            return reset(client);
+        }
         Fault::Slow(rate) => {
             for piece in answer.chunks(rate.div_ceil(20)) {
                 client.write_all(piece).await?;
@@ -141,6 +176,62 @@ async fn serve(
         Fault::None | Fault::Answer(..) | Fault::Silence => client.write_all(&answer).await?,
     }
     client.shutdown().await
+}
+
+const CUSTOMER_KEY: &str = "x-amz-server-side-encryption-customer-key";
+
+fn query(seen: &Seen) -> &str {
+    seen.path.split_once('?').map_or("", |(_, query)| query)
+}
+
+/// Whether an object's content goes or comes with a request.
+fn of_content(seen: &Seen) -> bool {
+    match seen.method.as_str() {
+        "GET" | "HEAD" => seen.path.trim_matches('/').contains('/') && query(seen).is_empty(),
+        "PUT" => seen.path.trim_matches('/').contains('/'),
+        "POST" => query(seen).starts_with("uploads"),
+        _ => false,
+    }
+}
+
+/// An answer as AWS gives it of what is encrypted: the tag is none of the content, and headers tell how it is encrypted. The
+/// end of an upload in parts tells nothing of a customer's key; tags of single parts stay, for the store must know them.
+fn veiled(answer: &[u8], seen: &Seen, how: Encryption) -> Vec<u8> {
+    let Some(at) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return answer.to_vec() };
+    let (head, body) = (String::from_utf8_lossy(&answer[..at]), &answer[at..]);
+    let completes = seen.method == "POST" && query(seen).starts_with("uploadId=");
+    let lists = query(seen).contains("list-type=2");
+    let mut head = if query(seen).contains("partNumber=") { head.into_owned() } else { turned(&head) };
+    if (of_content(seen) || completes) && head.starts_with("HTTP/1.1 2") {
+        head += match how {
+            Encryption::Kms => "\r\nx-amz-server-side-encryption: aws:kms",
+            Encryption::Customer if completes => "",
+            Encryption::Customer => "\r\nx-amz-server-side-encryption-customer-algorithm: AES256",
+        };
+    }
+    let body = if completes || lists { turned(&String::from_utf8_lossy(body)).into_bytes() } else { body.to_vec() };
+    [head.into_bytes(), body].concat()
+}
+
+/// Each tag with other digits: as good as any other for who cannot know it, and always the same.
+fn turned(text: &str) -> String {
+    let (lower, mut turned, mut at) = (text.to_ascii_lowercase(), String::new(), 0);
+    while let Some(found) = lower[at..].find("etag") {
+        let behind = at + found + 4;
+        let tag = |begin: &usize| {
+            lower.get(*begin..begin + 32).is_some_and(|tag| tag.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        };
+        let Some(begin) = (behind..behind + 16).find(tag) else {
+            turned.push_str(&text[at..behind]);
+            at = behind;
+            continue;
+        };
+        turned.push_str(&text[at..begin]);
+        let digits = text[begin..begin + 32].chars();
+        turned.extend(digits.filter_map(|c| char::from_digit((c.to_digit(16)? + 5) % 16, 16)));
+        at = begin + 32;
+    }
+    turned + &text[at..]
 }
 
 /// The head of a request with its empty line, and what came of the body with it.

@@ -350,7 +350,7 @@ async fn files_come_back_from_s3() {
     let path = sidecar.objects().join(&parted.path);
     let good = std::fs::read(&path).unwrap();
     let mut bad = good.clone();
-    bad[6 << 20] ^= 1;
+    bad[5 << 20] ^= 1;
     // In place: the server keeps its tags beside the file.
     let overwrite = |content: &[u8]| {
         std::os::unix::fs::FileExt::write_all_at(&std::fs::File::options().write(true).open(&path).unwrap(), content, 0)

@@ -16,7 +16,7 @@ use super::jolokia::Jolokia;
 use super::medusa;
 
 /// Content by place below its data directory, over all of them.
-fn tree(dirs: &[PathBuf]) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn tree(dirs: &[PathBuf]) -> BTreeMap<String, Vec<u8>> {
     let place = |dir: &Path, file: &Path| file.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
     let mut found = BTreeMap::new();
     for dir in dirs {
@@ -29,14 +29,14 @@ fn tree(dirs: &[PathBuf]) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// The one line of a restore's end, which is an error when it fails.
-fn restored(sidecar: &Sidecar, name: &str, key: &str) -> Result<String, String> {
+pub(crate) fn restored(sidecar: &Sidecar, name: &str, key: &str) -> Result<String, String> {
     let output = sidecar.restore(&[("BACKUP_NAME", name), ("RESTORE_KEY", key)]).output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.success() { Ok(said) } else { Err(said.lines().last().unwrap_or_default().to_owned()) }
 }
 
 /// Reads every object of a backup; how many there are.
-async fn verified(sidecar: &Sidecar, name: &str) -> u64 {
+pub(crate) async fn verified(sidecar: &Sidecar, name: &str) -> u64 {
     let request = VerifyRequest { name: name.to_owned(), read: true, bandwidth: 0 };
     let mut states = sidecar.keeper().await.verify(request).await.unwrap().into_inner();
     let mut last = None;

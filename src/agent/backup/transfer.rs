@@ -9,20 +9,21 @@ use futures::{FutureExt, TryStreamExt};
 use tokio::time::Instant;
 
 use super::{Backup, Error, Tools};
-use crate::hash::Expected;
+use crate::digests::{DIGESTS, Digests};
+use crate::hash::{Expected, Hasher, file_has};
 use crate::known::{self, Known};
 use crate::layout::FilePath;
 use crate::manifest::{self, Section};
 use crate::snapshot::{SnapshotFile, Table};
-use crate::store::Found;
-use crate::upload;
+use crate::store::{Found, Tags};
+use crate::upload::{self, Stored, Sum, blocking};
 
 /// How often what is known of the bucket is kept while files go up.
 const KEEP_KNOWN: Duration = Duration::from_secs(30);
 
 impl Backup<'_> {
     /// Brings every file of the snapshot into the bucket, across tables.
-    pub(super) async fn upload(&self, tables: &[Table]) -> Result<(Vec<Section>, u64), Error> {
+    pub(super) async fn upload(&self, tables: &[Table]) -> Result<(Vec<Section>, Digests, u64), Error> {
         let Tools { config, layout, store, dir, .. } = self.tools;
         let root = if self.record.full { layout.private(&self.name) } else { layout.pool() };
         let there = store.list(&root).await?;
@@ -37,7 +38,7 @@ impl Backup<'_> {
         let mut waiting = waiting.into_iter();
         let mut in_flight = FuturesUnordered::new();
         let mut sections: Vec<Section> = tables.iter().map(Section::of).collect();
-        let (mut all_reused, mut kept) = (0, Instant::now());
+        let (mut digests, mut all_reused, mut kept) = (Digests::default(), 0, Instant::now());
         loop {
             while in_flight.len() < at_once
                 && let Some((at, table, file)) = waiting.next()
@@ -49,6 +50,9 @@ impl Backup<'_> {
             };
             self.progress.one(placed.object.size, placed.reused);
             all_reused += u64::from(placed.reused);
+            if let Some(md5) = placed.md5 {
+                digests.insert(placed.object.path.clone(), md5);
+            }
             if let Some(section) = sections.get_mut(placed.at) {
                 section.objects.push(placed.object);
             }
@@ -66,7 +70,7 @@ impl Backup<'_> {
             known.keep_only(tables);
         }
         known.save(dir)?;
-        Ok((sections, all_reused))
+        Ok((sections, digests, all_reused))
     }
 
     /// Finds or makes the object that holds a file's content. An object that is there is never overwritten with other content:
@@ -86,29 +90,30 @@ impl Backup<'_> {
         let same = |object: &known::Object| {
             let found = there.get(object.key.as_str())?;
             let tagged = found.etag.as_deref().is_none_or(|etag| etag == object.tag);
-            (found.size == size && tagged).then(|| (object.key.clone(), object.tag.clone()))
+            (found.size == size && tagged).then(|| object.clone())
         };
         let unchanged = lock(known).get(full, &place, file.identity).and_then(same);
-        let placed = |path: String, tag: String, reused| Placed {
+        let placed = |of: known::Object, reused| Placed {
             at: section,
-            object: manifest::Object { path, md5: Some(tag), size },
+            object: manifest::Object { path: of.key, md5: Some(of.tag), size },
+            md5: of.md5,
             reused,
         };
-        if let Some((path, tag)) = unchanged {
-            return Ok(placed(path, tag, true));
+        if let Some(object) = unchanged {
+            return Ok(placed(object, true));
         }
         let key = if full { layout.privately(&self.name, &at) } else { layout.pooled(&at) };
-        let (key, tag, reused) = match there.get(key.as_str()).filter(|_| !full) {
+        let (key, stored, reused) = match there.get(key.as_str()).filter(|_| !full) {
             Some(found) => self.beside(file, &at, found, there).await?,
             // In a private copy, whatever an interrupted upload left is replaced.
             None => {
-                let tag = uploader.upload(&file.path, size, &key).await?;
-                (key, tag, false)
+                let stored = uploader.upload(&file.path, size, &key).await?;
+                (key, stored, false)
             }
         };
-        let object = known::Object { identity: file.identity, key: key.clone(), tag: tag.clone() };
-        lock(known).insert(full, place, object);
-        Ok(placed(key, tag, reused))
+        let object = known::Object { identity: file.identity, key, tag: stored.tag, md5: stored.md5 };
+        lock(known).insert(full, place, object.clone());
+        Ok(placed(object, reused))
     }
 
     /// For a file whose name in the pool is taken: the same content is used, other content gets a key of its own.
@@ -118,24 +123,21 @@ impl Backup<'_> {
         at: &FilePath<'_>,
         found: &Found,
         there: &BTreeMap<&str, &Found>,
-    ) -> Result<(String, String, bool), Error> {
-        let Tools { layout, store, uploader, .. } = self.tools;
+    ) -> Result<(String, Stored, bool), Error> {
+        let Tools { layout, uploader, .. } = self.tools;
         let size = file.identity.size;
         let sum = uploader.sum(&file.path, size).await?;
-        let equal = match (&found.etag, store.local_path(&found.key)) {
-            _ if found.size != size => false,
-            (Some(etag), _) => *etag == sum.tag || *etag == sum.md5,
-            (None, Some(path)) => upload::md5_of(path, size).await? == sum.md5,
-            // The store does not say what is in it; an older backup may.
-            (None, None) => self.noted(&found.key).await? == Some(Expected::Whole(sum.md5.clone())),
+        let as_stored = |found: &Found| {
+            let tag = found.etag.clone().unwrap_or_else(|| sum.tag.clone());
+            let md5 = (tag != sum.tag && tag != sum.md5).then(|| sum.md5.clone());
+            Stored { tag, md5 }
         };
-        if equal {
-            let tag = found.etag.clone().unwrap_or(sum.tag);
-            return Ok((found.key.clone(), tag, true));
+        if found.size == size && self.same(file, found, &sum).await? {
+            return Ok((found.key.clone(), as_stored(found), true));
         }
         let key = layout.variant(&sum.md5, at);
         match there.get(key.as_str()).filter(|variant| variant.size == size) {
-            Some(variant) => Ok((key, variant.etag.clone().unwrap_or(sum.tag), true)),
+            Some(variant) => Ok((key, as_stored(variant), true)),
             None => {
                 tracing::info!(
                     file = at.file,
@@ -143,32 +145,81 @@ impl Backup<'_> {
                     key,
                     "the pool holds other content under this name: kept beside it"
                 );
-                let tag = uploader.upload(&file.path, size, &key).await?;
-                Ok((key, tag, false))
+                let stored = uploader.upload(&file.path, size, &key).await?;
+                Ok((key, stored, false))
             }
         }
     }
 
+    /// Whether an object of a file's size has its content.
+    async fn same(&self, file: &SnapshotFile, found: &Found, sum: &Sum) -> Result<bool, Error> {
+        let Tools { config, store, .. } = self.tools;
+        if let Some(path) = store.local_path(&found.key) {
+            return Ok(upload::md5_of(path, sum.size).await? == sum.md5);
+        }
+        if let Some(etag) = &found.etag {
+            if *etag == sum.tag || *etag == sum.md5 {
+                return Ok(true);
+            }
+            // Who wrote it may have made parts of another size.
+            let object = manifest::Object { path: found.key.clone(), md5: Some(etag.clone()), size: sum.size };
+            let (path, expected) = (file.path.clone(), Expected::of(&object, config.storage.part_size));
+            if matches!(expected, Expected::Parts { .. })
+                && blocking(path.clone(), move || file_has(&path, object.size, &expected)).await?
+            {
+                return Ok(true);
+            }
+            if !store.has_opaque(&found.key).await? {
+                return Ok(false);
+            }
+        }
+        // The store does not say what is in it. An older backup may; else it is read, which costs no more than to write it.
+        match self.noted(found).await? {
+            Some(Expected::Whole(md5)) => Ok(md5 == sum.md5),
+            Some(Expected::Parts { .. } | Expected::Nothing) | None => self.holds(&found.key, sum).await,
+        }
+    }
+
+    /// Reads an object: whether it has this content.
+    async fn holds(&self, key: &str, sum: &Sum) -> Result<bool, Error> {
+        let Tools { store, uploader, .. } = self.tools;
+        let expected = Expected::Whole(sum.md5.clone());
+        let mut hasher = Hasher::new(&expected);
+        let Some(mut content) = store.read(key).await? else {
+            return Ok(false);
+        };
+        while let Some(piece) = content.next().await? {
+            uploader.wait(piece.len() as u64).await;
+            hasher.update(piece);
+        }
+        Ok(hasher.length() == sum.size && hasher.finish() == Some(true))
+    }
+
     /// What earlier manifests of this node say of an object of the pool. They are read once, when a file is met that is not
     /// known: after a volume was lost, or when another program wrote the pool.
-    async fn noted(&self, key: &str) -> Result<Option<Expected>, Error> {
+    async fn noted(&self, found: &Found) -> Result<Option<Expected>, Error> {
         let read = async || {
             let Tools { layout, store, .. } = self.tools;
             let mut noted = BTreeMap::new();
             for name in store.segments(&layout.node_root()).await? {
-                let Ok(json) = store.get(&layout.meta_of(layout.node().as_str(), &name, "manifest.json")).await else {
+                let meta = |file| layout.meta_of(layout.node().as_str(), &name, file);
+                let Ok(json) = store.get(&meta("manifest.json")).await else {
                     continue;
                 };
                 // One that cannot be read says nothing; nothing of the pool is overwritten anyway.
                 let sections: Vec<Section> = serde_json::from_slice(&json.unwrap_or_default()).unwrap_or_default();
+                let digests = Digests::read(store, &meta(DIGESTS)).await.unwrap_or_default();
                 for object in sections.into_iter().flat_map(|section| section.objects) {
-                    let expected = Expected::of(&object, 0);
-                    noted.insert(object.path, expected);
+                    let expected = digests.expected(&object, 0, store.tags == Tags::Etag);
+                    noted.insert(object.path, Noted { tag: object.md5, expected });
                 }
             }
             Ok::<_, Error>(noted)
         };
-        Ok(self.noted.get_or_try_init(read).await?.get(key).cloned())
+        let noted = self.noted.get_or_try_init(read).await?.get(&found.key);
+        // Where the store has tags, one that is another by now is of what was written over it.
+        let still = |noted: &&Noted| found.etag.is_none() || found.etag == noted.tag;
+        Ok(noted.filter(still).map(|noted| noted.expected.clone()))
     }
 
     /// Removes from a full backup's private copy what an earlier snapshot of it had brought there.
@@ -188,11 +239,19 @@ impl Section {
     }
 }
 
+/// What an earlier manifest says of an object.
+pub(super) struct Noted {
+    tag: Option<String>,
+    expected: Expected,
+}
+
 /// A file that is in the bucket.
 struct Placed {
     /// Which section of the manifest.
     at: usize,
     object: manifest::Object,
+    /// Hex md5 of its content, where the manifest does not say it.
+    md5: Option<String>,
     reused: bool,
 }
 

@@ -10,7 +10,7 @@ use crate::store::Tags;
 
 fn bucket() -> Store {
     let objects = Arc::new(object_store::memory::InMemory::new());
-    Store { tags: Tags::Etag, objects, root: None, attributes: Default::default() }
+    Store { tags: Tags::Etag, objects, root: None, attributes: Default::default(), opaque: Arc::default() }
 }
 
 fn seen_from(store: &Store, node: &str) -> Catalogue {

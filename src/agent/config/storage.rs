@@ -137,6 +137,9 @@ impl std::fmt::Debug for Credentials {
 
 /// Medusa's grace period.
 const GRACE_DAYS: u32 = 10;
+/// Bytes of a part where nothing is said. Medusa makes parts of 50 MB, of which one alone fits into a sidecar's memory; of
+/// these several are on their way at a time. Readers do not care.
+const PART: u64 = 16 << 20;
 
 pub(super) fn storage(file: &File<'_>, env: &impl Fn(&str) -> Option<String>) -> Result<Storage, Error> {
     const MIB: u64 = 1 << 20;
@@ -170,7 +173,7 @@ pub(super) fn storage(file: &File<'_>, env: &impl Fn(&str) -> Option<String>) ->
             "s3_rgw" => u64::MAX,
             _ => file.size("storage", "multi_part_upload_threshold", 20 * MIB)?,
         },
-        part_size: file.size("storage", "multipart_chunksize", 50 * MIB)?,
+        part_size: file.size("storage", "multipart_chunksize", PART)?,
         // Where Medusa's clients look: boto3, and the others through `requests`.
         authority: env("AWS_CA_BUNDLE").or_else(|| env("REQUESTS_CA_BUNDLE")).map(PathBuf::from),
         retention: Retention {

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::ground::{self, Ground};
 use super::plan::{Incoming, Plan, Wanted};
@@ -18,15 +19,18 @@ use super::report::Report;
 use super::request::Mode;
 use super::{Error, Sums, switch};
 use crate::config::Config;
+use crate::digests::Digests;
 use crate::hash::{self, Expected, Hasher};
 use crate::store::{self, Store};
 use crate::throttle::Throttle;
-use crate::upload::{self, blocking};
+use crate::upload::{self, blocking, kib};
 
 /// Local files that are hashed at once.
 const HASHES: usize = 2;
-/// Pieces of one object that are received and not written yet.
-const PIECES: usize = 16;
+/// Bytes that are received and not written yet, of all objects. Pieces are as large as connections make them.
+const RECEIVED: u64 = 24 << 20;
+/// The same in pieces of one object: small ones have a price of their own.
+const PIECES: usize = 64;
 /// Attempts for one object, and the wait between them.
 const ATTEMPTS: u32 = 4;
 const WAIT: Duration = Duration::from_secs(2);
@@ -41,11 +45,16 @@ pub(super) struct Fetch<'a> {
     homes: Vec<usize>,
     plan: &'a Plan,
     mode: Mode,
+    digests: &'a Digests,
     part_size: u64,
     at_once: usize,
     throttle: Option<Throttle>,
+    /// Room for what is received, in KiB.
+    room: Arc<Semaphore>,
     bytes_done: AtomicU64,
     files_done: AtomicU64,
+    /// Files of which nothing but the size could be compared.
+    unproved: AtomicU64,
 }
 
 impl<'a> Fetch<'a> {
@@ -54,6 +63,7 @@ impl<'a> Fetch<'a> {
         store: &'a Store,
         grounds: &'a [Ground],
         plan: &'a Plan,
+        digests: &'a Digests,
         mode: Mode,
     ) -> Result<Self, Error> {
         // It comes last.
@@ -75,11 +85,14 @@ impl<'a> Fetch<'a> {
             homes,
             plan,
             mode,
+            digests,
             part_size: config.storage.part_size,
             at_once: config.storage.transfers * config.storage.part_transfers,
             throttle: config.storage.bandwidth.map(Throttle::new),
+            room: Arc::new(Semaphore::new(kib(RECEIVED) as usize)),
             bytes_done: AtomicU64::new(0),
             files_done: AtomicU64::new(0),
+            unproved: AtomicU64::new(0),
         })
     }
 
@@ -133,6 +146,10 @@ impl<'a> Fetch<'a> {
         while let Some(wanted) = fetched.try_next().await? {
             self.one(wanted);
         }
+        let unproved = self.unproved.load(Ordering::Relaxed);
+        if unproved > 0 {
+            tracing::warn!(files = unproved, "the backup has no hash of their content: only their sizes were compared");
+        }
         self.settle().await?;
         Ok(sums)
     }
@@ -149,7 +166,7 @@ impl<'a> Fetch<'a> {
     /// Looks for a file's content on the volume. Only a hash of the whole proves it.
     async fn here(&self, wanted: &Wanted, home: usize) -> Result<Here, Error> {
         let target = self.target(wanted, home);
-        let (size, expected) = (wanted.object.size, Expected::of(&wanted.object, self.part_size));
+        let (size, expected) = (wanted.object.size, self.digests.expected(&wanted.object, self.part_size, false));
         let same = async |path: &Path| {
             let (path, expected) = (path.to_owned(), expected.clone());
             // A file that cannot be read is as good as none.
@@ -200,7 +217,6 @@ impl<'a> Fetch<'a> {
     async fn attempt(&self, wanted: &Wanted, home: usize) -> Result<(), Error> {
         let (key, size, target) = (&wanted.object.path, wanted.object.size, self.target(wanted, home));
         let damaged = |what: String| Error::Damaged { key: key.clone(), what };
-        let expected = Expected::of(&wanted.object, self.part_size);
         let part = target
             .with_file_name(format!("{}.part", target.file_name().and_then(|name| name.to_str()).unwrap_or_default()));
         if let Some(source) = self.store.local_path(key) {
@@ -209,13 +225,16 @@ impl<'a> Fetch<'a> {
                     Err(damaged("it is not there".to_owned()))
                 }
                 Ok(length) if length != size => Err(damaged(format!("it has {length} bytes instead of {size}"))),
-                Ok(_) | Err(_) => match (upload::copy(source, part, target.clone(), size).await?, &expected) {
-                    (sum, Expected::Whole(md5)) if sum.md5 != *md5 => {
-                        let _ = fs::remove_file(&target);
-                        Err(damaged("its content has another hash".to_owned()))
+                Ok(_) | Err(_) => {
+                    let sum = upload::copy(source, part, target.clone(), size).await?;
+                    match Expected::of(&wanted.object, self.part_size) {
+                        Expected::Whole(md5) if sum.md5 != md5 => {
+                            let _ = fs::remove_file(&target);
+                            Err(damaged("its content has another hash".to_owned()))
+                        }
+                        Expected::Whole(_) | Expected::Parts { .. } | Expected::Nothing => Ok(()),
                     }
-                    _ => Ok(()),
-                },
+                }
             };
         }
         let failed = |source| Error::File { path: part.clone(), source };
@@ -225,13 +244,15 @@ impl<'a> Fetch<'a> {
         let Some(mut content) = self.store.read(key).await? else {
             return Err(damaged("it is not there".to_owned()));
         };
+        let expected = self.digests.expected(&wanted.object, self.part_size, content.opaque());
+        let unproved = expected == Expected::Nothing;
         // Hashed and written off the async threads, while more comes.
-        let (sender, mut pieces) = mpsc::channel::<Bytes>(PIECES);
+        let (sender, mut pieces) = mpsc::channel::<(Bytes, Option<OwnedSemaphorePermit>)>(PIECES);
         let path = part.clone();
         let writer = tokio::task::spawn_blocking(move || -> std::io::Result<(u64, Option<bool>)> {
             let (mut output, mut hasher) = (fs::File::create(path)?, Hasher::new(&expected));
-            while let Some(piece) = pieces.blocking_recv() {
-                hasher.update(&piece);
+            while let Some((piece, _room)) = pieces.blocking_recv() {
+                hasher.update(piece.clone());
                 output.write_all(&piece)?;
             }
             Ok((hasher.length(), hasher.finish()))
@@ -240,7 +261,10 @@ impl<'a> Fetch<'a> {
             if let Some(throttle) = &self.throttle {
                 throttle.wait(piece.len() as u64).await;
             }
-            if sender.send(piece).await.is_err() {
+            let room = kib((piece.len() as u64).min(RECEIVED)) as u32;
+            // The semaphore is never closed.
+            let room = Arc::clone(&self.room).acquire_many_owned(room).await.ok();
+            if sender.send((piece, room)).await.is_err() {
                 // The writer says why.
                 break;
             }
@@ -254,7 +278,9 @@ impl<'a> Fetch<'a> {
         if fits == Some(false) {
             return Err(damaged("its content has another hash".to_owned()));
         }
-        tokio::fs::rename(&part, &target).await.map_err(failed)
+        tokio::fs::rename(&part, &target).await.map_err(failed)?;
+        self.unproved.fetch_add(u64::from(unproved), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Gives everything to the owner of the data, and makes it durable: the next step is written down as decided.

@@ -1,12 +1,13 @@
 //! The data directories of a node: each with a folder on its own file system, where what comes waits for the switch, and
 //! which SSTable goes to which of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::plan::Wanted;
+use super::plan::{Place, Wanted};
 use super::{Error, FOLDER};
 
 /// Keyspaces that Cassandra keeps in one place alone (CASSANDRA-14793): `local_system_data_file_directory`, else the first
@@ -31,22 +32,56 @@ impl Ground {
     pub(super) fn all<'a>(dirs: impl Iterator<Item = &'a Path>) -> Result<Vec<Self>, Error> {
         let dirs: Vec<&Path> = dirs.collect();
         mounted(&dirs)?;
-        dirs.into_iter().enumerate().map(|(at, data)| Self::of(data, at)).collect()
+        let of = |(at, data): (usize, &Path)| {
+            let home = Self::choose(data).map_err(|source| Error::File { path: data.to_owned(), source })?;
+            Ok(Self::with(data, home, at))
+        };
+        dirs.into_iter().enumerate().map(of).collect()
     }
 
-    fn of(data: &Path, at: usize) -> Result<Self, Error> {
-        let failed = |source| Error::File { path: data.to_owned(), source };
-        fs::create_dir_all(data).map_err(failed)?;
-        let folder = Self::home(data);
-        let folder = if at == 0 { folder } else { folder.join(at.to_string()) };
-        Ok(Self { data: data.to_owned(), folder })
+    /// Those of a switch that has begun: where they were when it was decided, whatever has been mounted since. Earlier
+    /// versions did not write their folders down, and went by the device alone.
+    pub(super) fn decided(dirs: &[&Path], folders: &[PathBuf]) -> Result<Vec<Self>, Error> {
+        mounted(dirs)?;
+        let of = |(at, data): (usize, &&Path)| match folders.get(at) {
+            Some(folder) => Self { data: data.to_path_buf(), folder: folder.clone() },
+            None => Self::with(data, beside(data).unwrap_or(data).join(FOLDER), at),
+        };
+        Ok(dirs.iter().enumerate().map(of).collect())
     }
 
-    /// The folder of the first one, with the stage in it.
+    fn with(data: &Path, home: PathBuf, at: usize) -> Self {
+        Self { data: data.to_owned(), folder: if at == 0 { home } else { home.join(at.to_string()) } }
+    }
+
+    /// The folder of the first one, with the stage in it, where there is one; else where it would be.
     pub(super) fn home(data: &Path) -> PathBuf {
-        let device = |path: &Path| fs::metadata(path).map(|found| found.dev());
-        let beside = data.parent().filter(|home| device(home).ok() == device(data).ok());
-        beside.unwrap_or(data).join(FOLDER)
+        let within = data.join(FOLDER);
+        match beside(data) {
+            Some(beside) if !within.is_dir() => beside.join(FOLDER),
+            Some(_) | None => within,
+        }
+    }
+
+    /// The same, made sure of: a bind mount of the same disk, or a project with a quota, looks like the file system beside it
+    /// and is not, so that only renaming tells. What is within the data directory once is looked for there from then on.
+    fn choose(data: &Path) -> io::Result<PathBuf> {
+        fs::create_dir_all(data)?;
+        let (home, within) = (Self::home(data), data.join(FOLDER));
+        if home == within {
+            return Ok(within);
+        }
+        let there = home.is_dir();
+        fs::create_dir_all(&home)?;
+        if renames(&home, data)? {
+            return Ok(home);
+        }
+        if !there {
+            // Nobody looks at it.
+            let _ = fs::remove_dir(&home);
+        }
+        fs::create_dir_all(&within)?;
+        Ok(within)
     }
 
     /// Where the new directories wait.
@@ -65,6 +100,63 @@ impl Ground {
         let device = fs::metadata(&self.data).map_err(failed)?.dev();
         Ok((device, found.blocks_available().saturating_mul(found.fragment_size())))
     }
+}
+
+/// The folder beside a data directory, where it looks like one file system with it.
+fn beside(data: &Path) -> Option<&Path> {
+    let device = |path: &Path| fs::metadata(path).map(|found| found.dev());
+    data.parent().filter(|home| device(home).ok() == device(data).ok())
+}
+
+/// Whether directories can be renamed from one folder into the other.
+fn renames(from: &Path, to: &Path) -> io::Result<bool> {
+    // Another restore that is turned away later may be at the same point.
+    let name = format!(".stheno-probe-{:016x}", rand::random::<u64>());
+    let (here, there) = (from.join(&name), to.join(&name));
+    fs::create_dir(&here)?;
+    let renamed = fs::rename(&here, &there);
+    fs::remove_dir(if renamed.is_ok() { &there } else { &here })?;
+    match renamed {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses what renaming cannot switch, before anything is brought: a keyspace on another file system than its data directory
+/// (a mount, a symbolic link), and a table that is a mount of its own.
+pub(super) fn switchable(grounds: &[Ground], tables: impl Iterator<Item = Place> + Clone) -> Result<(), Error> {
+    let mounts = mounts();
+    for Ground { data, folder } in grounds {
+        let torn = |path: &Path| Error::Torn { path: path.to_owned(), folder: folder.clone() };
+        fs::create_dir_all(folder).map_err(|source| Error::File { path: folder.clone(), source })?;
+        let mut looked = BTreeSet::new();
+        for Place { keyspace, table } in tables.clone() {
+            let keyspace = data.join(keyspace);
+            let Ok(place) = fs::canonicalize(&keyspace) else { continue };
+            if mounts.contains(&place.join(&table)) {
+                return Err(torn(&keyspace.join(&table)));
+            }
+            if looked.insert(keyspace.clone())
+                && !renames(folder, &keyspace).map_err(|source| Error::File { path: keyspace.clone(), source })?
+            {
+                return Err(torn(&keyspace));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where something is mounted; nothing where the system does not say.
+fn mounts() -> BTreeSet<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // The fifth field, with what separates fields escaped (proc_pid_mountinfo(5)).
+    let unescaped = |text: &str| {
+        [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+            .into_iter()
+            .fold(text.to_owned(), |text, (escaped, sign)| text.replace(escaped, sign))
+    };
+    table.lines().filter_map(|line| line.split(' ').nth(4)).map(|text| unescaped(text).into()).collect()
 }
 
 /// Refuses directories that lie on the container's own file system where the first one is on a volume: what is restored
@@ -184,6 +276,23 @@ mod tests {
         let folders: Vec<&Path> =
             grounds.iter().map(|ground| ground.folder.strip_prefix(dir.path()).unwrap()).collect();
         assert_eq!(folders, [".stheno-restore", ".stheno-restore/1", ".stheno-restore/2"].map(Path::new));
+    }
+
+    #[test]
+    fn what_is_within_a_directory_once_is_looked_for_there() {
+        let (dir, _) = node();
+        let (data, other) = (dir.path().join("one"), dir.path().join("two"));
+        let (beside, within) = (dir.path().join(FOLDER), data.join(FOLDER));
+        assert_eq!(Ground::home(&data), beside);
+        fs::create_dir(&within).unwrap();
+        assert_eq!(Ground::home(&data), within);
+        let folders = |grounds: Vec<Ground>| grounds.into_iter().map(|ground| ground.folder).collect::<Vec<_>>();
+        let both = [data.as_path(), other.as_path()];
+        let chosen = folders(Ground::all(both.into_iter()).unwrap());
+        assert_eq!(chosen, [within, beside.join("1")]);
+        // A switch that has begun goes on where it was decided, and that of an earlier version where it would have been.
+        assert_eq!(folders(Ground::decided(&both, &chosen).unwrap()), chosen);
+        assert_eq!(folders(Ground::decided(&both, &[]).unwrap()), [beside.clone(), beside.join("1")]);
     }
 
     #[test]

@@ -65,7 +65,8 @@ impl Report {
             }
             Ok(Outcome::Skipped(reason)) => {
                 // What is restored already is known from its end.
-                let known = remembered(config).filter(|known| known.phase() == Phase::Restored);
+                let key = self.0.borrow().key.clone();
+                let known = remembered(config, &key).filter(|known| known.phase() == Phase::Restored);
                 self.set(|state| match known {
                     Some(known) if known.key == state.key && !state.key.is_empty() => *state = known,
                     Some(_) | None => {
@@ -116,8 +117,9 @@ fn folder(config: &Config) -> Option<std::path::PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
-/// What the last restore of this node left: read without holding anything, for it may be at work.
-pub(crate) fn remembered(config: &Config) -> Option<RestoreState> {
+/// What the last restore of this node left, or the one under `key`, if that is given: read without holding anything, for it
+/// may be at work. That another one failed later is no word on it.
+pub(crate) fn remembered(config: &Config, key: &str) -> Option<RestoreState> {
     let folder = folder(config)?;
     let text = |file: &str| fs::read(folder.join(file)).ok();
     let progress: Option<Progress> = text(STAGE).and_then(|json| serde_json::from_slice(&json).ok());
@@ -137,7 +139,11 @@ pub(crate) fn remembered(config: &Config) -> Option<RestoreState> {
     }
     // A kill between the end and the forgiving leaves both.
     let ended = state.phase() == Phase::Restored;
-    if let Some(failed) = failed.filter(|failed| !(ended && failed.key == state.key)) {
+    let counts = |failed: &Failure| (key.is_empty() || failed.key == key) && !(ended && failed.key == state.key);
+    if let Some(failed) = failed.filter(counts) {
+        if failed.key != state.key {
+            state = RestoreState::default();
+        }
         state.key = failed.key;
         state.reason = failed.reason;
         state.set_phase(Phase::Failed);

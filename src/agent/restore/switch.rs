@@ -18,6 +18,9 @@ pub(super) struct Switch {
     /// The data directories; none in what an earlier version wrote.
     #[serde(default)]
     pub(super) dirs: Vec<PathBuf>,
+    /// The folder of each, where what comes waits; none in what an earlier version wrote.
+    #[serde(default)]
+    pub(super) folders: Vec<PathBuf>,
     pub(super) tables: Vec<Place>,
     /// The data is another node's: what says who that node is goes.
     pub(super) remote: bool,
@@ -29,14 +32,18 @@ pub(super) struct Switch {
 
 /// Removes what is only there during a restore.
 pub(super) fn clean(grounds: &[Ground]) -> Result<(), Error> {
+    let mut outcome = Ok(());
     for dir in grounds.iter().flat_map(|ground| [ground.incoming(), ground.outgoing()]) {
-        gone(fs::remove_dir_all(&dir)).map_err(|source| Error::File { path: dir, source })?;
+        // One that cannot go keeps none of the others.
+        let removed = gone(fs::remove_dir_all(&dir)).map_err(|source| Error::File { path: dir, source });
+        outcome = outcome.and(removed);
     }
     for ground in grounds.iter().skip(1) {
         // The first one holds the stage. Empty folders do no harm.
         let _ = fs::remove_dir(&ground.folder);
+        let _ = ground.folder.parent().map(fs::remove_dir);
     }
-    Ok(())
+    outcome
 }
 
 /// Gives a tree to the owner of the data directory.
@@ -220,7 +227,7 @@ mod tests {
         }
         write(root, "commitlog/segment", "log");
         let tables = vec![place("ks", "t-1"), place("ks", "u-1"), place("new", "v-1"), place("ks", "empty-1")];
-        (Switch { dirs: Vec::new(), tables, remote: true, clear: true, tokens: None }, grounds)
+        (Switch { dirs: Vec::new(), folders: Vec::new(), tables, remote: true, clear: true, tokens: None }, grounds)
     }
 
     #[test]

@@ -45,7 +45,8 @@ impl Restorer for Face {
 
     async fn watch_restore(&self, request: Request<WatchRestoreRequest>) -> Result<Response<States>, Status> {
         let (jobs, key) = (self.jobs.clone(), request.into_inner().key);
-        let read = tokio::task::spawn_blocking(move || restore::remembered(&jobs.tools().config));
+        let asked_for = key.clone();
+        let read = tokio::task::spawn_blocking(move || restore::remembered(&jobs.tools().config, &asked_for));
         let nothing = RestoreState { phase: Phase::NotFound.into(), ..RestoreState::default() };
         let state = read.await.ok().flatten().unwrap_or(nothing);
         Ok(Response::new(Box::pin(tokio_stream::once(Ok(asked(state, &key))))))

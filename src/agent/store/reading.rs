@@ -1,19 +1,24 @@
 //! One object, piece by piece: where a connection breaks, the next one goes on at the same byte.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStoreExt};
+use tokio::time::Instant;
 
 use super::again::pause;
-use super::{Error, Store, path};
+use super::{Error, Opaque, Store, path};
 use crate::upload::blocking;
 
-/// Breaks in a row without a byte in between.
+/// Breaks in a row without progress in between.
 const BARREN: u32 = 5;
+/// A connection that lasted so long and brought less bytes than this a second was none either.
+const LASTED: Duration = Duration::from_secs(30);
+const PER_SECOND: u64 = 4 << 10;
 
 /// An object that is being read.
 pub(crate) struct Reading<'a> {
@@ -21,7 +26,10 @@ pub(crate) struct Reading<'a> {
     key: &'a str,
     location: Path,
     etag: Option<String>,
+    opaque: bool,
     at: u64,
+    /// Where and when this connection began.
+    from: (u64, Instant),
     size: u64,
     stream: BoxStream<'static, object_store::Result<Bytes>>,
     barren: u32,
@@ -45,7 +53,9 @@ impl Store {
             store: self,
             key,
             etag: got.meta.e_tag.clone(),
+            opaque: got.extensions.get::<Opaque>().is_some(),
             at: 0,
+            from: (0, Instant::now()),
             size: got.meta.size,
             stream: got.into_stream(),
             barren: 0,
@@ -81,6 +91,11 @@ impl Store {
 }
 
 impl Reading<'_> {
+    /// Whether the object's tag is not made of its content.
+    pub(crate) fn opaque(&self) -> bool {
+        self.opaque
+    }
+
     /// The next piece, or `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
@@ -89,14 +104,15 @@ impl Reading<'_> {
                 Some(Ok(piece)) if piece.is_empty() => continue,
                 Some(Ok(piece)) => {
                     self.at += piece.len() as u64;
-                    self.barren = 0;
                     return Ok(Some(piece));
                 }
                 None => return Ok(None),
                 Some(Err(_)) if self.at >= self.size => return Ok(None),
                 Some(Err(source)) => Error::of("get", self.key, source),
             };
-            self.barren += 1;
+            let (came, lasted) = (self.at - self.from.0, self.from.1.elapsed());
+            let barren = came == 0 || lasted >= LASTED && came < PER_SECOND * lasted.as_secs();
+            self.barren = if barren { self.barren + 1 } else { 1 };
             if self.barren >= BARREN {
                 return Err(broke);
             }
@@ -110,6 +126,7 @@ impl Reading<'_> {
             };
             let got = self.store.objects.get_opts(&self.location, options).await;
             self.stream = got.map_err(|source| Error::of("get", self.key, source))?.into_stream();
+            self.from = (self.at, Instant::now());
         }
     }
 }
@@ -190,7 +207,13 @@ mod tests {
     async fn read(content: &[u8], after: &[usize]) -> (std::result::Result<Vec<u8>, Error>, Vec<Range<u64>>) {
         let after = Mutex::new(after.iter().rev().copied().collect());
         let breaking = Arc::new(Breaking { inner: InMemory::new(), after, asked: Mutex::default() });
-        let store = Store { tags: Tags::Etag, objects: breaking.clone(), root: None, attributes: Default::default() };
+        let store = Store {
+            tags: Tags::Etag,
+            objects: breaking.clone(),
+            root: None,
+            attributes: Default::default(),
+            opaque: Arc::default(),
+        };
         store.put("k", content.to_vec()).await.unwrap();
         let mut reading = store.read("k").await.unwrap().unwrap();
         let mut all = Vec::new();

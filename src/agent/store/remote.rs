@@ -8,6 +8,7 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::{BackoffConfig, RetryConfig};
 use reqwest::Certificate;
 
+use super::pace::Pace;
 use super::transport::{Limits, Transport};
 use super::{Error, Patience};
 use crate::config::{Azure, Google, Password, S3, Storage};
@@ -96,5 +97,7 @@ fn patient(patience: Patience) -> (Limits, RetryConfig) {
     let backoff =
         BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: Duration::from_secs(15), base: 3.0 };
     let retry = RetryConfig { backoff, max_retries: retries, retry_timeout: Duration::from_secs(again) };
-    (Limits { whole, silence: Duration::from_secs(300) }, retry)
+    // A minute is what Medusa's client gives a connection, too; a kilobyte a second is less than any that works brings.
+    let pace = Pace { window: Duration::from_secs(60), least: 64 << 10, answer: Duration::from_secs(300) };
+    (Limits { whole, pace }, retry)
 }

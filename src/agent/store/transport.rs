@@ -1,25 +1,20 @@
 //! The way of requests to a store: what takes long is no failure, what stands still is one.
 //!
 //! A part of fifty megabytes on a slow line takes minutes, and nothing is wrong as long as bytes go; so there is no limit of
-//! a request in all where nobody waits for the answer, only one of the time in which no byte goes or comes.
+//! a request in all where nobody waits for the answer, only one of the time in which next to nothing goes or comes.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
 use object_store::client::{
-    ClientConfigKey, ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody,
-    HttpResponse, HttpResponseBody, HttpService,
+    ClientConfigKey, ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService,
 };
 use reqwest::Certificate;
-use tokio::time::{Instant, Sleep};
 
-/// Bytes that are given to a connection at once, which is the step in which progress is seen.
-const PIECE: usize = 64 << 10;
+use super::pace::{Awaited, PIECE, Pace, Pieces, stalled};
+
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
 /// The same where credentials are asked for, at an address that may not exist outside of a cloud.
@@ -30,8 +25,8 @@ const CONNECT_METADATA: Duration = Duration::from_secs(1);
 pub(super) struct Limits {
     /// From its begin to the end of the answer, if somebody waits for it.
     pub(super) whole: Option<Duration>,
-    /// Without a byte that goes or comes.
-    pub(super) silence: Duration,
+    /// Of what goes on.
+    pub(super) pace: Pace,
 }
 
 /// Connects the clients of stores.
@@ -70,14 +65,25 @@ impl HttpConnector for Transport {
         }
         let failed = |error| object_store::Error::Generic { store: "HTTP client", source: Box::new(error) };
         let client = builder.build().map_err(failed)?;
-        Ok(HttpClient::new(Client { client, silence: self.limits.silence }))
+        Ok(HttpClient::new(Client { client, pace: self.limits.pace }))
     }
+}
+
+/// In the extensions of S3's answer: the object is encrypted with a key of its own, and its ETag is not made of its content.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opaque;
+
+/// Whether an answer tells of such an encryption: SSE-KMS, with one layer or two, or SSE-C
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html>).
+fn opaque(headers: &http::HeaderMap) -> bool {
+    let kms = headers.get("x-amz-server-side-encryption").is_some_and(|kind| kind.as_bytes().starts_with(b"aws:kms"));
+    kms || headers.contains_key("x-amz-server-side-encryption-customer-algorithm")
 }
 
 #[derive(Debug)]
 struct Client {
     client: reqwest::Client,
-    silence: Duration,
+    pace: Pace,
 }
 
 #[async_trait::async_trait]
@@ -88,46 +94,31 @@ impl HttpService for Client {
         let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let mut request = reqwest::Request::new(parts.method, url);
         *request.headers_mut() = parts.headers;
-        let sent = Arc::new(AtomicU64::new(0));
+        let (sent, total) = (Arc::new(AtomicU64::new(0)), body.content_length() as u64);
         let small = body.as_bytes().filter(|content| content.len() <= PIECE).cloned();
         *request.body_mut() = Some(match small {
-            Some(content) => content.into(),
-            None => reqwest::Body::wrap(Pieces { body, left: Bytes::new(), sent: Arc::clone(&sent) }),
+            Some(content) => {
+                // It goes in one piece.
+                sent.store(total, Ordering::Relaxed);
+                content.into()
+            }
+            None => reqwest::Body::wrap(Pieces::of(body, Arc::clone(&sent))),
         });
         let answer = tokio::select! {
             answer = self.client.execute(request) => answer.map_err(trouble)?,
-            () = silence(&sent, self.silence) => return Err(silent(self.silence)),
+            why = stalled(&sent, total, self.pace) => return Err(why.into()),
         };
-        let (parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
-        let timer = Box::pin(tokio::time::sleep(self.silence));
-        let body = HttpResponseBody::new(Awaited { body, silence: self.silence, timer });
+        let (mut parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
+        if opaque(&parts.headers) {
+            parts.extensions.insert(Opaque);
+        }
+        let body = HttpResponseBody::new(Awaited::of(body, self.pace));
         Ok(HttpResponse::from_parts(parts, body))
     }
 }
 
-/// Ends when nothing has gone for so long.
-async fn silence(sent: &AtomicU64, limit: Duration) {
-    let mut last = sent.load(Ordering::Relaxed);
-    loop {
-        tokio::time::sleep(limit).await;
-        let now = sent.load(Ordering::Relaxed);
-        if now == last {
-            return;
-        }
-        last = now;
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("no byte went or came for {} s", .0.as_secs())]
-struct Silent(Duration);
-
-fn silent(limit: Duration) -> HttpError {
-    HttpError::new(HttpErrorKind::Timeout, Silent(limit))
-}
-
 /// What a failure is, which decides whether a client tries again. The address is no part of it: it may be signed.
-fn trouble(error: reqwest::Error) -> HttpError {
+pub(super) fn trouble(error: reqwest::Error) -> HttpError {
     let kind = if error.is_timeout() {
         HttpErrorKind::Timeout
     } else if error.is_connect() {
@@ -172,82 +163,14 @@ fn below(error: &reqwest::Error) -> HttpErrorKind {
     HttpErrorKind::Unknown
 }
 
-/// A request's content in small pieces, counted as the connection takes them.
-#[derive(Debug)]
-struct Pieces {
-    body: HttpRequestBody,
-    left: Bytes,
-    sent: Arc<AtomicU64>,
-}
-
-impl Body for Pieces {
-    type Data = Bytes;
-    type Error = HttpError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        while self.left.is_empty() {
-            match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                None => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(content) => self.left = content,
-                    Err(other) => return Poll::Ready(Some(Ok(other))),
-                },
-            }
-        }
-        let length = PIECE.min(self.left.len());
-        let piece = self.left.split_to(length);
-        self.sent.fetch_add(length as u64, Ordering::Relaxed);
-        Poll::Ready(Some(Ok(Frame::data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left.is_empty() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let rest = self.body.size_hint().exact().map(|rest| rest + self.left.len() as u64);
-        rest.map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-}
-
-/// An answer's content, whose pieces may be long in coming, but not for ever.
-#[derive(Debug)]
-struct Awaited {
-    body: reqwest::Body,
-    silence: Duration,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl Body for Awaited {
-    type Data = Bytes;
-    type Error = HttpError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        let limit = self.silence;
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.timer.as_mut().reset(Instant::now() + limit);
-            return Poll::Ready(frame.map(|frame| frame.map_err(trouble)));
-        }
-        std::task::ready!(self.timer.as_mut().poll(cx));
-        Poll::Ready(Some(Err(silent(limit))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
     use object_store::PutPayload;
+    use object_store::client::HttpRequestBody;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -264,7 +187,17 @@ mod tests {
     }
 
     async fn ask(to: &TcpListener, method: http::Method, body: HttpRequestBody) -> Result<HttpResponse, HttpError> {
-        let limits = Limits { whole: None, silence: SILENCE };
+        asks(to, method, body, 1).await
+    }
+
+    /// With so many bytes as the least that is progress.
+    async fn asks(
+        to: &TcpListener,
+        method: http::Method,
+        body: HttpRequestBody,
+        least: u64,
+    ) -> Result<HttpResponse, HttpError> {
+        let limits = Limits { whole: None, pace: Pace { window: SILENCE, least, answer: SILENCE } };
         let transport = Transport { limits, authorities: Vec::new() };
         let client = transport.connect(&Transport::options()).unwrap();
         let length = body.content_length();
@@ -349,5 +282,72 @@ mod tests {
             let (outcome, _kept) = tokio::join!(asked, server);
             assert_eq!(outcome.unwrap_err().kind(), HttpErrorKind::Timeout, "{said:?}");
         }
+    }
+    /// Of each connection comes a byte now and then, or goes a piece, and that is no progress.
+    #[tokio::test]
+    async fn what_trickles_is_given_up() {
+        let listener = listener();
+        let begun = Instant::now();
+        let trickle = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await.unwrap();
+            // Until the client has had enough.
+            while stream.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(SILENCE / 8).await;
+            }
+        };
+        let asked = async {
+            let answer = asks(&listener, http::Method::GET, HttpRequestBody::empty(), 100).await.unwrap();
+            let error = answer.into_body().collect().await.unwrap_err();
+            assert_eq!(error.kind(), HttpErrorKind::Timeout);
+            assert!(std::error::Error::source(&error).unwrap().to_string().starts_with("only "), "{error}");
+        };
+        tokio::join!(trickle, asked);
+        assert!(begun.elapsed() < SILENCE * 4, "{:?}", begun.elapsed());
+
+        let begun = Instant::now();
+        let server = slow_reader(&listener, 48, SILENCE / 4, 48);
+        let asked = asks(&listener, http::Method::PUT, content(), SIZE as u64 / 4);
+        let error = tokio::select! {
+            answer = asked => answer.unwrap_err(),
+            _ = server => panic!("everything was taken"),
+        };
+        assert!(std::error::Error::source(&error).unwrap().to_string().starts_with("only "), "{error}");
+        assert!(begun.elapsed() < SILENCE * 6, "{:?}", begun.elapsed());
+    }
+
+    /// Who reads may be slow: the connection is not to blame.
+    #[tokio::test]
+    async fn a_slow_reader_is_not_a_slow_connection() {
+        let listener = listener();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabcdef").await.unwrap();
+            stream
+        };
+        let asked = async {
+            let answer = ask(&listener, http::Method::GET, HttpRequestBody::empty()).await.unwrap();
+            tokio::time::sleep(SILENCE * 2).await;
+            answer.into_body().collect().await.unwrap().to_bytes()
+        };
+        let (content, _kept) = tokio::join!(asked, server);
+        assert_eq!(content, "abcdef");
+    }
+
+    #[test]
+    fn answers_tell_which_tags_say_nothing() {
+        let of = |headers: &[(&'static str, &'static str)]| {
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)));
+            opaque(&headers.collect())
+        };
+        assert!(!of(&[]) && !of(&[("x-amz-server-side-encryption", "AES256")]));
+        for kind in ["aws:kms", "aws:kms:dsse"] {
+            assert!(of(&[("x-amz-server-side-encryption", kind)]), "{kind}");
+        }
+        assert!(of(&[("x-amz-server-side-encryption-customer-algorithm", "AES256")]));
     }
 }

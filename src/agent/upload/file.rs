@@ -3,50 +3,44 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use md5::{Digest, Md5};
+use bytes::Bytes;
+use stheno_md5::Md5;
 
 use super::Sum;
+use super::blocks::Blocks;
+use crate::hash::Parts;
 use crate::store::Error;
 
 /// Copies on one machine: small buffers stay in the caches.
 const COPY: usize = 256 << 10;
+/// Their memory, of all copies of this process.
+static COPIES: LazyLock<Arc<Blocks>> = LazyLock::new(|| Arc::new(Blocks::of(COPY)));
 
 /// Hashes a file: the whole, and with `part` as S3 tags an upload in parts.
 pub(super) async fn digest(source: PathBuf, size: u64, part: Option<u64>) -> Result<Sum, Error> {
     blocking(source.clone(), move || {
         let mut input = open(&source, size)?;
-        let (mut whole, mut parts, mut count) = (Md5::new(), Md5::new(), 0_u64);
-        let mut left = size;
-        let length = part.unwrap_or(size);
-        loop {
-            let mut one = Md5::new();
-            let now = length.min(left);
-            pump(&mut input, now, &source, |piece| {
-                whole.update(piece);
-                if part.is_some() {
-                    one.update(piece);
-                }
-                Ok(())
-            })?;
-            parts.update(one.finalize());
-            count += 1;
-            left -= now;
-            if left == 0 {
-                break;
+        let (mut whole, mut parts) = (Md5::new(), part.map(Parts::new));
+        pump(&mut input, size, &source, |piece| {
+            if let Some(parts) = &mut parts {
+                parts.update(piece.clone());
             }
-        }
-        let md5 = hex(&whole.finalize());
-        let tag = if part.is_some() { format!("{}-{count}", hex(&parts.finalize())) } else { md5.clone() };
+            whole.update(piece);
+            Ok(())
+        })?;
+        let md5 = hex(&whole.finish());
+        let tag = parts.map_or_else(|| md5.clone(), Parts::tag);
         Ok(Sum { size, md5, tag })
     })
     .await
 }
 
 /// The hex md5 of a local file.
-pub async fn md5_of(source: PathBuf, size: u64) -> Result<String, Error> {
+pub(crate) async fn md5_of(source: PathBuf, size: u64) -> Result<String, Error> {
     digest(source, size, None).await.map(|sum| sum.md5)
 }
 
@@ -59,19 +53,19 @@ pub(super) fn open(source: &Path, size: u64) -> Result<File, Error> {
     Ok(file)
 }
 
-pub(super) fn pump(
+/// Reads a file of this size, piece by piece.
+pub(crate) fn pump(
     input: &mut File,
     size: u64,
     source: &Path,
-    mut sink: impl FnMut(&[u8]) -> Result<(), Error>,
+    mut sink: impl FnMut(Bytes) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut buffer = vec![0; COPY.min(size as usize)];
     let mut left = size as usize;
     while left > 0 {
-        let piece = &mut buffer[..COPY.min(left)];
-        input.read_exact(piece).map_err(|error| short(source, error))?;
-        sink(piece)?;
-        left -= piece.len();
+        let mut block = COPIES.take(COPY.min(left));
+        input.read_exact(&mut block.content).map_err(|error| short(source, error))?;
+        left -= block.content.len();
+        sink(Bytes::from_owner(block))?;
     }
     Ok(())
 }

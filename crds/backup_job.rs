@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
     kind = "MedusaBackupJob",
     namespaced,
     status = "MedusaBackupJobStatus",
-    doc = "A request for one backup of one datacenter.",
+    doc = "A request for one backup of one datacenter; deleting it or annotating it with stheno.io/cancel stops what runs.",
     derive = "Default",
     derive = "PartialEq",
     schema = "manual",
@@ -53,6 +53,45 @@ pub struct MedusaBackupJobSpec {
     /// Whether files that an earlier backup has stored are stored again.
     #[serde(default)]
     pub backup_type: BackupType,
+
+    /// How many nodes may be at work at one time, all of them when absent; a lower number stops none that is at work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "self >= 1",
+        "message": "must be at least 1: leave it out for all nodes at once, or set suspend to start none",
+    }]))]
+    pub parallelism: Option<i32>,
+
+    /// How often the backup of each node is tried again where its sidecar says that this may help, twice when absent, and
+    /// never on Medusa's own sidecars, which do not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "self >= 0",
+        "message": "must not be negative: write 0 where no node shall be tried again",
+    }]))]
+    pub backoff_limit: Option<i32>,
+
+    /// How many seconds after its start the job is stopped and fails, a day when absent; the nodes at work are told to
+    /// break off, and where Medusa's own sidecars cannot, the datacenter stays taken until they have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "self >= 1",
+        "message": "must be at least 1: leave it out for a day",
+    }]))]
+    pub active_deadline_seconds: Option<i32>,
+
+    /// How many seconds after its end, well or not, the job is deleted, never when absent; its MedusaBackup stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "self >= 0",
+        "message": "must not be negative: write 0 to delete the job as soon as it has ended, or leave it out to keep it",
+    }]))]
+    pub ttl_seconds_after_finished: Option<i32>,
+
+    /// Whether the job is held back: one that has not started waits and lets others pass, and one that runs starts no
+    /// further nodes, while those at work go on and the time of activeDeadlineSeconds too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
 }
 
 crate::schema::root_schema!(
@@ -60,7 +99,7 @@ crate::schema::root_schema!(
     MedusaBackupJobSpec,
     MedusaBackupJobStatus,
     ours,
-    "A request for one backup of one datacenter."
+    "A request for one backup of one datacenter; deleting it or annotating it with stheno.io/cancel stops what runs."
 );
 
 /// Whether files that an earlier backup has stored are stored again.
@@ -151,6 +190,10 @@ pub struct NodeBackup {
     /// When the backup of this pod ended, well or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_time: Option<Time>,
+
+    /// How long the last attempt took, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<i64>,
 
     /// Why the backup of this pod waits, was tried again, or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -58,6 +58,8 @@ pub const KINDS: [&str; 6] = [
 pub mod condition {
     /// The request waits for something, and the message says for what.
     pub const QUEUED: &str = "Queued";
+    /// A person holds the request back: nothing is started for it, as with a Kubernetes Job.
+    pub const SUSPENDED: &str = "Suspended";
     /// The request is being worked on.
     pub const PROGRESSING: &str = "Progressing";
     /// The request waits for a person's consent, and the message says to what and how.
@@ -66,6 +68,8 @@ pub mod condition {
     pub const COMPLETE: &str = "Complete";
     /// The request ended, and not well; the message says why.
     pub const FAILED: &str = "Failed";
+    /// The request will fail: what runs for it is being stopped, as with a Kubernetes Job.
+    pub const FAILURE_TARGET: &str = "FailureTarget";
     /// A MedusaConfiguration can be used (k8ssandra-operator's name); a schedule will start something at its next time.
     pub const READY: &str = "Ready";
     /// The secret that a MedusaConfiguration names is there (k8ssandra-operator's name).
@@ -80,12 +84,14 @@ pub mod condition {
     pub const CLOCK_SKEW: &str = "ClockSkew";
 
     /// Every type above: a condition of another type is never written by us.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 13] = [
         QUEUED,
+        SUSPENDED,
         PROGRESSING,
         NEEDS_APPROVAL,
         COMPLETE,
         FAILED,
+        FAILURE_TARGET,
         READY,
         SECRET_AVAILABLE,
         LOG_NEWER_THAN_OPERATOR,

@@ -28,7 +28,7 @@ family! { "backup":
     NodeUnanswered = "node_unanswered" v 1 critical,
     /// The node is given up: it counts as failed.
     NodeLost = "node_lost" v 1 critical,
-    /// All nodes have ended: the outcome is decided, what remains is closing.
+    /// The outcome is decided, what remains is closing: all nodes have ended, or those at work are stopped.
     OutcomeDecided = "outcome_decided" v 1 critical,
     /// The summary of the whole backup, as a sidecar read it from the bucket.
     Summarised = "summarised" v 1 critical,
@@ -40,6 +40,8 @@ family! { "backup":
     Failed = "failed" v 1 critical,
     /// The MedusaBackup object was created, or was there already under that name.
     ObjectCreated = "object_created" v 1 critical,
+    /// The custom resource of a job that has ended is to be deleted: its time to live is over; its backup stays.
+    Expired = "expired" v 1 critical,
 }
 
 /// Why a job waits, or why it was refused in the end. A closed vocabulary: it becomes the reason of a condition.
@@ -57,6 +59,8 @@ pub enum WaitReason {
     SidecarNotReady,
     /// Another operation runs on the datacenter.
     OperationRunning,
+    /// `spec.suspend` of the job is true.
+    Suspended,
 }
 
 /// The job waits.
@@ -87,6 +91,8 @@ pub enum Call {
     Start(PodName),
     /// Find out what became of a start (or follow one), without ever starting a second one.
     Resume(PodName),
+    /// Let a node's backup end: break it off where the sidecar can, else follow it. Nothing is ever started.
+    Stop(PodName),
     /// Read the backup's summary through this pod.
     Summary(PodName),
 }
@@ -96,7 +102,7 @@ impl Call {
     #[must_use]
     pub const fn pod(&self) -> &PodName {
         match self {
-            Self::Start(pod) | Self::Resume(pod) | Self::Summary(pod) => pod,
+            Self::Start(pod) | Self::Resume(pod) | Self::Stop(pod) | Self::Summary(pod) => pod,
         }
     }
 }
@@ -263,6 +269,21 @@ pub enum Outcome {
     Refused,
     /// The datacenter was replaced by another one of the same name.
     DatacenterReplaced,
+    /// It ran for longer than it may, and was stopped.
+    DeadlineExceeded,
+    /// A person cancelled it.
+    Cancelled,
+}
+
+impl Outcome {
+    /// Whether it may be decided while nodes are at work, whose ends are waited for before the operation ends.
+    #[must_use]
+    pub const fn stops(self) -> bool {
+        match self {
+            Self::DeadlineExceeded | Self::Cancelled => true,
+            Self::Complete | Self::Partial | Self::Failed | Self::Refused | Self::DatacenterReplaced => false,
+        }
+    }
 }
 
 /// The outcome is decided.
@@ -361,6 +382,13 @@ pub struct ObjectCreated {
     pub foreign: bool,
 }
 
+/// The custom resource is to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Expired {
+    /// The job.
+    pub job: Uid,
+}
+
 impl Event {
     /// The job that the event is about.
     #[must_use]
@@ -382,6 +410,7 @@ impl Event {
             Self::Completed(e) => &e.job,
             Self::Failed(e) => &e.job,
             Self::ObjectCreated(e) => &e.job,
+            Self::Expired(e) => &e.job,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::backup::{
 };
 use crate::datacenter::{Incarnation, Led, Overtaken};
 use crate::observed::{
-    self, Adopted, BackupJob, BackupType, CatchUp, Gap, Gone, Malformed, Meta, ObjectKind, Observable, Pod,
+    self, Adopted, BackupJob, BackupType, CatchUp, Gap, Gone, JobRules, Malformed, Meta, ObjectKind, Observable, Pod,
     ScheduledOperation, Sidecar, TaskOperation, Unobservable,
 };
 use crate::operator::{ApiAccepted, Checkpoint, Genesis, Leading, SteppedDown};
@@ -53,6 +53,7 @@ fn observed() -> impl Iterator<Item = Event> {
             backup_type: BackupType::Differential,
             owned: false,
             schedule: None,
+            rules: JobRules { parallelism: Some(1), ..JobRules::default() },
             annotations: BTreeMap::new(),
         }
         .into(),
@@ -74,6 +75,7 @@ fn observed() -> impl Iterator<Item = Event> {
             concurrency: None,
             catch_up: CatchUp::Latest,
             starting_deadline: Some(3_600),
+            rules: JobRules::default(),
             keep_complete: Some(7),
             keep_failed: None,
             owned: true,
@@ -218,7 +220,8 @@ fn backup() -> impl Iterator<Item = Event> {
         Completed { job: job.clone(), message: "all 3 nodes are complete".into() }.into(),
         backup::Failed { job: job.clone(), outcome: Outcome::Partial, message: "2 of 3 nodes are complete".into() }
             .into(),
-        ObjectCreated { job, uid: "0b7de1c2-7c8a-4d0e-9c7e-54f0c9b1a002".into(), foreign: false }.into(),
+        ObjectCreated { job: job.clone(), uid: "0b7de1c2-7c8a-4d0e-9c7e-54f0c9b1a002".into(), foreign: false }.into(),
+        backup::Expired { job }.into(),
     ]
     .into_iter()
 }
@@ -234,6 +237,7 @@ fn schedule() -> impl Iterator<Item = Event> {
         operation: ScheduledOperation::Backup,
         dc: "dc1".into(),
         backup_type: BackupType::Differential,
+        rules: JobRules { backoff_limit: Some(5), ..JobRules::default() },
     };
     [
         Accepted { schedule: schedule.clone(), generation: 1, next: Some(time(0)) }.into(),

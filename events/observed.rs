@@ -106,6 +106,37 @@ impl BackupType {
     }
 }
 
+/// Annotation of a MedusaBackupJob: it is cancelled. The value says why; `true` says nothing, `false` is no wish.
+pub const CANCEL: &str = "stheno.io/cancel";
+
+/// How a backup job is carried out: the rules of its spec, in the words of the Kubernetes Job API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
+pub struct JobRules {
+    /// `spec.parallelism`: nodes at work at one time; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallelism: Option<u32>,
+    /// `spec.backoffLimit`: how often the backup of a node is tried again; twice when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_limit: Option<u32>,
+    /// `spec.activeDeadlineSeconds`: from its start; after that what runs is stopped. 24 hours when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_deadline: Option<u32>,
+    /// `spec.ttlSecondsAfterFinished`: after its end the custom resource is deleted; never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u32>,
+    /// `spec.suspend`: no node is started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
+}
+
+impl JobRules {
+    /// Whether nothing but the usual is asked for.
+    #[must_use]
+    pub fn usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A MedusaBackupJob as a request.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct BackupJob {
@@ -122,9 +153,24 @@ pub struct BackupJob {
     /// Label `stheno.io/schedule`: UID of the MedusaBackupSchedule that made it, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Uid>,
+    /// How it is carried out.
+    #[serde(default, skip_serializing_if = "JobRules::usual")]
+    pub rules: JobRules,
     /// The annotations that we give meaning to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+impl BackupJob {
+    /// Whether a person wishes it cancelled, and why: empty where that is not said.
+    #[must_use]
+    pub fn cancelled(&self) -> Option<&str> {
+        match self.annotations.get(CANCEL)?.trim() {
+            "false" => None,
+            "true" => Some(""),
+            why => Some(why),
+        }
+    }
 }
 
 /// A MedusaBackup object.
@@ -198,6 +244,9 @@ pub struct Schedule {
     /// `spec.backupSpec.backupType`.
     #[serde(default)]
     pub backup_type: BackupType,
+    /// The other fields of `spec.backupSpec`: how its jobs are carried out.
+    #[serde(default, skip_serializing_if = "JobRules::usual")]
+    pub rules: JobRules,
     /// `spec.cronSchedule`, as typed.
     pub cron: Arc<str>,
     /// `spec.timeZone`, as typed.
@@ -328,6 +377,12 @@ impl Pod {
     #[must_use]
     pub fn name(&self) -> PodName {
         PodName::from(self.meta.name.clone())
+    }
+
+    /// Whether its sidecar can be called: the pod has an address, and the readiness probe passes.
+    #[must_use]
+    pub fn callable(&self) -> bool {
+        self.ip.is_some() && self.sidecar.as_ref().is_some_and(|sidecar| sidecar.ready)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `schedule` is the UID of the MedusaBackupSchedule; a slot is a time at which its expression asks for an operation.
 
-use crate::observed::{BackupType, ScheduledOperation};
+use crate::observed::{BackupType, JobRules, ScheduledOperation};
 use crate::{Time, Uid, family::family};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,9 @@ pub struct Requested {
     /// Full or differential, of a backup.
     #[serde(default)]
     pub backup_type: BackupType,
+    /// How a backup is carried out.
+    #[serde(default, skip_serializing_if = "JobRules::usual")]
+    pub rules: JobRules,
 }
 
 /// Why nothing was started on purpose. A closed vocabulary.

@@ -28,6 +28,10 @@ pub struct Operation {
     pub summary: Option<Arc<Summarised>>,
     /// When progress was last recorded.
     pub progress_at: Option<Time>,
+    /// Whether its custom resource is to be deleted.
+    pub expired: bool,
+    /// Since when it is suspended, if it is.
+    pub suspended: Option<Time>,
 }
 
 /// Where an operation stands. Terminal is terminal: nothing leads out of `Ended`.
@@ -45,7 +49,7 @@ pub enum Stage {
         /// Start.
         since: Time,
     },
-    /// The outcome is decided; what is left is to read the summary.
+    /// The outcome is decided; what is left is to read the summary, or to stop the nodes that are at work.
     Closing {
         /// Start, if it started at all.
         started: Option<Time>,
@@ -119,6 +123,7 @@ impl Operation {
     #[must_use]
     pub fn requested(request: BackupJob, at: Time) -> Self {
         Self {
+            suspended: request.rules.suspended.then_some(at),
             request,
             gone: false,
             foreign: false,
@@ -126,6 +131,7 @@ impl Operation {
             nodes: BTreeMap::new(),
             summary: None,
             progress_at: None,
+            expired: false,
         }
     }
 
@@ -133,6 +139,34 @@ impl Operation {
     #[must_use]
     pub const fn ended(&self) -> bool {
         matches!(self.stage, Stage::Ended { .. })
+    }
+
+    /// When its custom resource is to be deleted, if it is: its time to live counts from its end.
+    #[must_use]
+    pub fn lapse(&self) -> Option<Time> {
+        let Stage::Ended { finished, .. } = &self.stage else { return None };
+        let there = !self.gone && self.request.meta.deleting.is_none();
+        let ttl = self.request.rules.ttl.filter(|_| there)?;
+        Some(*finished + chrono::TimeDelta::seconds(ttl.into()))
+    }
+
+    /// The request is as it was seen now.
+    pub(crate) fn edit(&mut self, request: BackupJob, at: Time) {
+        let suspended = request.rules.suspended.then(|| self.suspended.unwrap_or(at));
+        if self.suspended.is_some() && suspended.is_none() {
+            // Nobody was called meanwhile: the patience with those that cannot be begins anew.
+            self.nodes.values_mut().for_each(|node| node.away = node.away.map(|_| at));
+        }
+        (self.request, self.gone, self.suspended) = (request, false, suspended);
+        // Whoever lets it live longer in time keeps it.
+        self.expired &= self.lapse().is_some_and(|lapse| lapse <= at);
+    }
+
+    /// Whether it is to stop, and nodes of it are still at work.
+    #[must_use]
+    pub fn stopping(&self) -> bool {
+        matches!(&self.stage, Stage::Closing { outcome, .. } if outcome.stops())
+            && self.nodes.values().any(|node| !node.state.ended())
     }
 
     /// Whether it holds the datacenter.
@@ -148,6 +182,18 @@ impl Operation {
             Stage::Waiting { .. } => None,
             Stage::Running { since } => Some(*since),
             Stage::Closing { started, .. } | Stage::Ended { started, .. } => *started,
+        }
+    }
+
+    /// Whether what is known of a node's reach changes when its pod can be called from now on, or cannot.
+    pub(crate) fn hears_of(&self, pod: &PodName, callable: bool) -> bool {
+        self.nodes.get(pod).is_some_and(|node| node.away.is_some() == callable)
+    }
+
+    /// The pod of a node can be called from now on, or cannot.
+    pub(crate) fn reach(&mut self, pod: &PodName, callable: bool, at: Time) {
+        if let Some(node) = self.nodes.get_mut(pod) {
+            node.away = (!callable).then_some(at);
         }
     }
 
@@ -191,7 +237,10 @@ impl Operation {
     /// Folds one event of this operation. Returns whether it was legal: nothing follows a terminal event.
     pub(crate) fn apply(&mut self, event: &Event, at: Time) -> bool {
         if self.ended() {
-            return matches!(event, Event::ObjectCreated(_));
+            let expires = matches!(event, Event::Expired(_));
+            let legal = matches!(event, Event::ObjectCreated(_)) || (expires && !self.expired);
+            self.expired |= expires;
+            return legal;
         }
         match event {
             Event::Queued(e) => {
@@ -213,7 +262,7 @@ impl Operation {
                             reading.claim = Some(claim);
                         }
                     }
-                    Call::Start(pod) | Call::Resume(pod) => {
+                    Call::Start(pod) | Call::Resume(pod) | Call::Stop(pod) => {
                         if let Some(node) = self.nodes.get_mut(pod) {
                             node.claim(claim, at);
                         }
@@ -226,7 +275,7 @@ impl Operation {
                         reading.claim.take_if(|claim| (claim.epoch, claim.serial) == (e.epoch, e.serial));
                     }
                 }
-                Call::Start(pod) | Call::Resume(pod) => {
+                Call::Start(pod) | Call::Resume(pod) | Call::Stop(pod) => {
                     if let Some(node) = self.nodes.get_mut(pod).filter(|node| node.claimed_by(e.epoch, e.serial)) {
                         node.abandon(at);
                     }
@@ -303,7 +352,7 @@ impl Operation {
             }
             Event::Completed(e) => self.end(at, Outcome::Complete, &e.message),
             Event::Failed(e) => self.end(at, e.outcome, &e.message),
-            Event::ObjectCreated(_) => return false,
+            Event::ObjectCreated(_) | Event::Expired(_) => return false,
         }
         true
     }

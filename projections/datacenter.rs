@@ -38,6 +38,8 @@ pub struct Datacenter {
     pub operations: BTreeMap<Uid, Arc<Operation>>,
     /// Operations that have not ended, in order of request.
     pub open: BTreeSet<(Time, Uid)>,
+    /// When the time to live of a job that has ended is over, of those that are there; by their UID.
+    pub lapses: BTreeMap<Uid, Time>,
     /// The inventory: complete backups that have, or shall have, an object.
     pub backups: BTreeMap<Arc<str>, Arc<Backup>>,
     /// Schedules, by UID.
@@ -170,8 +172,7 @@ impl Datacenter {
                     Arc::make_mut(made).object = Object::Ours { uid: uid.clone() };
                 }
                 if let Some(operation) = self.operations.get_mut(&uid) {
-                    let operation = Arc::make_mut(operation);
-                    (operation.request, operation.gone) = (job.clone(), false);
+                    Arc::make_mut(operation).edit(job.clone(), at);
                 } else {
                     let mut operation = Operation::requested(job.clone(), at);
                     if let Some(ended) = Forgotten::rise(&mut self.forgotten, &job.meta) {
@@ -180,8 +181,9 @@ impl Datacenter {
                     } else {
                         self.open.insert((job.meta.created, uid.clone()));
                     }
-                    self.operations.insert(uid, Arc::new(operation));
+                    self.operations.insert(uid.clone(), Arc::new(operation));
                 }
+                self.reckon(&uid);
             }
             observed::Event::Schedule(seen) => {
                 self.malformed.remove(&seen.meta.uid);
@@ -207,6 +209,7 @@ impl Datacenter {
                         Stage::Running { .. } | Stage::Closing { .. } | Stage::Ended { .. } => self.illegal += 1,
                     }
                     self.close_if_ended(&adopted.uid);
+                    self.reckon(&adopted.uid);
                     touched.push(Touched::Job(adopted.uid.clone()));
                 }
             }
@@ -235,9 +238,10 @@ impl Datacenter {
                 self.object = Some(Arc::new(object.clone()));
             }
             observed::Event::Pod(pod) => {
+                self.reach(&pod.name(), pod.callable(), at);
                 self.pods.insert(pod.name(), Arc::new(pod.clone()));
             }
-            observed::Event::Gone(gone) => self.gone(gone, touched),
+            observed::Event::Gone(gone) => self.gone(gone, at, touched),
             observed::Event::Malformed(object) => {
                 self.malformed.insert(object.uid.clone(), Arc::new(object.clone()));
                 touched.push(Touched::Malformed(object.uid.clone()));
@@ -246,7 +250,7 @@ impl Datacenter {
         }
     }
 
-    fn gone(&mut self, gone: &observed::Gone, touched: &mut Vec<Touched>) {
+    fn gone(&mut self, gone: &observed::Gone, at: Time, touched: &mut Vec<Touched>) {
         self.malformed.remove(&gone.uid);
         if self.removals.remove(&gone.uid).is_some() {
             touched.push(Touched::Removal(gone.uid.clone()));
@@ -261,6 +265,7 @@ impl Datacenter {
                     self.scheduled.remove(&gone.name);
                 }
                 self.forget(&gone.uid);
+                self.reckon(&gone.uid);
             }
             ObjectKind::MedusaBackup => {
                 if self.backups.get(&gone.name).is_some_and(|backup| backup.is(&gone.uid)) {
@@ -283,7 +288,19 @@ impl Datacenter {
                 let name = PodName::from(gone.name.clone());
                 if self.pods.get(&name).is_some_and(|pod| pod.meta.uid == gone.uid) {
                     self.pods.remove(&name);
+                    self.reach(&name, false, at);
                 }
+            }
+        }
+    }
+
+    /// What operations know of a pod's reach: from here the patience with its node counts.
+    fn reach(&mut self, pod: &PodName, callable: bool, at: Time) {
+        for (_, job) in &self.open {
+            // Nearly always nothing changes: what is shared with a snapshot or a draft is not copied for that.
+            let hears = |operation: &&mut Arc<Operation>| operation.hears_of(pod, callable);
+            if let Some(operation) = self.operations.get_mut(job).filter(hears) {
+                Arc::make_mut(operation).reach(pod, callable, at);
             }
         }
     }
@@ -343,10 +360,20 @@ impl Datacenter {
             | backup::Event::OutcomeDecided(_)
             | backup::Event::Summarised(_)
             | backup::Event::SummaryFailed(_)
-            | backup::Event::Failed(_) => {}
+            | backup::Event::Failed(_)
+            | backup::Event::Expired(_) => {}
         }
         self.close_if_ended(job);
         self.forget(job);
+        self.reckon(job);
+    }
+
+    /// Notes when the time to live of a job is over.
+    fn reckon(&mut self, job: &Uid) {
+        match self.operation(job).and_then(Operation::lapse) {
+            Some(lapse) => self.lapses.insert(job.clone(), lapse),
+            None => self.lapses.remove(job),
+        };
     }
 
     fn close_if_ended(&mut self, job: &Uid) {

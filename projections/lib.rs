@@ -14,4 +14,4 @@ pub use datacenter::Datacenter;
 pub use world::{Head, Message, Touched, World};
 
 /// The layout of the serialised [`World`]: raised with every change of its shape or of what a fold does.
-pub const LAYOUT: u32 = 6;
+pub const LAYOUT: u32 = 7;

@@ -19,11 +19,13 @@ use crate::operator::Operator;
 use stheno_crds::backup::BackupNode;
 use stheno_crds::backup_job::NodeBackup;
 use stheno_crds::{
-    BackupType, Condition, MedusaBackup, MedusaBackupJobStatus, MedusaBackupSpec, MedusaBackupStatus, condition,
+    BackupType, Condition, MedusaBackup, MedusaBackupJobSpec, MedusaBackupJobStatus, MedusaBackupSpec,
+    MedusaBackupStatus, condition,
 };
 use stheno_events::backup::{Outcome, WaitReason};
+use stheno_events::observed::{self, JobRules};
 use stheno_events::task::Completeness;
-use stheno_events::{DcKey, Time, observed};
+use stheno_events::{DcKey, Time};
 use text::{brief_size, sentence, time};
 
 /// Label of a MedusaBackup: UID of the MedusaBackupJob that made it, or of the MedusaTask whose sync found it.
@@ -77,6 +79,29 @@ pub fn job_status(operation: &Operation, dc: &Datacenter, operator: &Operator) -
     })
 }
 
+/// What a job asks for, as people write it.
+#[must_use]
+pub fn job_spec(dc: &str, backup_type: observed::BackupType, rules: &JobRules) -> MedusaBackupJobSpec {
+    let told = |number: Option<u32>| number.map(|number| i32::try_from(number).unwrap_or(i32::MAX));
+    let JobRules { parallelism, backoff_limit, active_deadline, ttl, suspended } = *rules;
+    MedusaBackupJobSpec {
+        cassandra_datacenter: dc.to_owned(),
+        backup_type: shown_type(backup_type),
+        parallelism: told(parallelism),
+        backoff_limit: told(backoff_limit),
+        active_deadline_seconds: told(active_deadline),
+        ttl_seconds_after_finished: told(ttl),
+        suspend: suspended.then_some(true),
+    }
+}
+
+const fn shown_type(backup_type: observed::BackupType) -> BackupType {
+    match backup_type {
+        observed::BackupType::Differential => BackupType::Differential,
+        observed::BackupType::Full => BackupType::Full,
+    }
+}
+
 /// The MedusaBackup of a complete backup, without the identity that the API server gives.
 ///
 /// It has no owner: it outlives its datacenter, which may be rebuilt from it. None for objects that others made.
@@ -86,13 +111,8 @@ pub fn backup_object(name: &str, backup: &Backup, key: &DcKey) -> Option<MedusaB
     if matches!(backup.object, Object::Foreign { .. }) {
         return None;
     }
-    let spec = MedusaBackupSpec {
-        cassandra_datacenter: key.name.to_string(),
-        backup_type: match backup.backup_type {
-            observed::BackupType::Differential => BackupType::Differential,
-            observed::BackupType::Full => BackupType::Full,
-        },
-    };
+    let spec =
+        MedusaBackupSpec { cassandra_datacenter: key.name.to_string(), backup_type: shown_type(backup.backup_type) };
     let mut object = MedusaBackup::new(name, spec);
     object.metadata.namespace = Some(key.namespace.to_string());
     object.metadata.labels = Some([(OPERATION_LABEL.to_owned(), maker.to_string())].into());
@@ -157,14 +177,26 @@ fn conditions(operation: &Operation, hold: Option<&Hold<'_>>) -> Vec<Condition> 
     };
     let (mut conditions, since) = match &operation.stage {
         Stage::Waiting { since, wait } => {
-            let queued = wait
-                .as_ref()
-                .map(|wait| condition(condition::QUEUED, true, wait_reason(wait.reason), &wait.message, *since));
-            (queued.into_iter().collect(), *since)
+            let waits = wait.as_ref().map(|wait| match (wait.reason, operation.suspended) {
+                (WaitReason::Suspended, held) => {
+                    condition(condition::SUSPENDED, true, SUSPENDED, &wait.message, held.unwrap_or(*since))
+                }
+                (reason, _) => condition(condition::QUEUED, true, wait_reason(reason), &wait.message, *since),
+            });
+            (waits.into_iter().collect(), *since)
         }
         Stage::Running { since } => {
             let message = format!("{} nodes are being backed up", operation.nodes.len());
-            (vec![condition(condition::PROGRESSING, true, "BackupRunning", &message, *since)], *since)
+            let mut running = vec![condition(condition::PROGRESSING, true, "BackupRunning", &message, *since)];
+            running
+                .extend(operation.suspended.map(|held| condition(condition::SUSPENDED, true, SUSPENDED, HELD, held)));
+            (running, *since)
+        }
+        Stage::Closing { started, since, outcome, message, .. } if outcome.stops() => {
+            let target = condition(condition::FAILURE_TARGET, true, outcome_reason(*outcome), message, *since);
+            let running = started.unwrap_or(*since);
+            let progressing = condition(condition::PROGRESSING, true, "Stopping", &waits_for_ends(operation), running);
+            (vec![target, progressing], *since)
         }
         Stage::Closing { started, since, .. } => {
             let message = "all nodes have ended, the summary of the backup is being read";
@@ -190,6 +222,12 @@ fn conditions(operation: &Operation, hold: Option<&Hold<'_>>) -> Vec<Condition> 
     conditions
 }
 
+/// The reason of a condition `Suspended`, as a Kubernetes Job has it.
+const SUSPENDED: &str = "JobSuspended";
+
+/// What a job that runs and is suspended says.
+const HELD: &str = "suspended (spec.suspend): no further node is started, those at work go on";
+
 /// The reason of a condition `Queued`.
 const fn wait_reason(reason: WaitReason) -> &'static str {
     match reason {
@@ -199,6 +237,7 @@ const fn wait_reason(reason: WaitReason) -> &'static str {
         WaitReason::SidecarMissing => "SidecarMissing",
         WaitReason::SidecarNotReady => "SidecarNotReady",
         WaitReason::OperationRunning => "OperationRunning",
+        WaitReason::Suspended => SUSPENDED,
     }
 }
 
@@ -210,6 +249,17 @@ const fn outcome_reason(outcome: Outcome) -> &'static str {
         Outcome::Failed => "AllNodesFailed",
         Outcome::Refused => "Refused",
         Outcome::DatacenterReplaced => "DatacenterReplaced",
+        Outcome::DeadlineExceeded => "DeadlineExceeded",
+        Outcome::Cancelled => "Cancelled",
+    }
+}
+
+/// How many nodes an operation that is to stop waits for.
+fn waits_for_ends(operation: &Operation) -> String {
+    let open = operation.nodes.values().filter(|node| !node.state.ended()).count();
+    match open {
+        1 => "the end of one node is waited for".to_owned(),
+        open => format!("the ends of {open} nodes are waited for"),
     }
 }
 
@@ -222,6 +272,11 @@ const fn finished(operation: &Operation) -> Option<Time> {
 
 /// What the job waits for, or why it did not end as it should.
 fn message(operation: &Operation, hold: Option<&Hold<'_>>) -> Option<String> {
+    if let (Stage::Closing { outcome, message, .. }, None) = (&operation.stage, hold)
+        && outcome.stops()
+    {
+        return Some(sentence(&format!("{message}; {}", waits_for_ends(operation))));
+    }
     let text = match (&operation.stage, hold) {
         (Stage::Ended { outcome: Outcome::Complete, message, .. }, _) => {
             // Worth saying only where something is missing.
@@ -230,7 +285,8 @@ fn message(operation: &Operation, hold: Option<&Hold<'_>>) -> Option<String> {
         (Stage::Ended { message, .. }, _) => Some(&**message),
         (_, Some(hold)) => Some(hold.message),
         (Stage::Waiting { wait, .. }, None) => wait.as_ref().map(|wait| &*wait.message),
-        (Stage::Running { .. } | Stage::Closing { .. }, None) => None,
+        (Stage::Running { .. }, None) => operation.suspended.map(|_| HELD),
+        (Stage::Closing { .. }, None) => None,
     };
     text.map(sentence)
 }
@@ -264,17 +320,22 @@ fn node_backup(pod: &str, node: &Node) -> NodeBackup {
         NodeState::Finished { at, bytes, files, .. } => {
             shown.bytes = bytes.map(told).or(shown.bytes);
             shown.files = files.map(told).or(shown.files);
-            shown.finish_time = Some(time(*at));
+            ended(&mut shown, *at, node);
             node_state::FINISHED
         }
         NodeState::Failed { at, reason } => {
             shown.reason = Some(sentence(reason));
-            shown.finish_time = Some(time(*at));
+            ended(&mut shown, *at, node);
             node_state::FAILED
         }
     };
     shown.state = Some(state.to_owned());
     shown
+}
+
+fn ended(shown: &mut NodeBackup, at: Time, node: &Node) {
+    shown.finish_time = Some(time(at));
+    shown.duration_seconds = node.started.map(|started| (at - started).num_seconds().max(0));
 }
 
 /// `2/3 nodes, 1.2 GB of 3.4 GB`: complete nodes, and bytes in the bucket of those known.

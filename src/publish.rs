@@ -121,7 +121,7 @@ impl Publisher {
         }
     }
 
-    /// What is to be created and deleted for the schedules and tasks of a datacenter: whatever else was asked for is not.
+    /// What is to be created and deleted for the schedules, jobs and tasks of a datacenter: whatever else was asked for is not.
     pub fn objects(&self, world: &World, dc: &DcKey) {
         let mut objects = schedule::objects(world, dc);
         objects.extend(task::objects(world, dc));

@@ -41,12 +41,26 @@ fn recorded_differences(kind: &str) -> Vec<(&'static str, &'static str, Value)> 
 /// Our own fields: they stand beside today's.
 fn own_fields(kind: &str) -> &'static [&'static str] {
     match kind {
-        "MedusaBackupJob" => {
-            &["status.conditions", "status.message", "status.nodes", "status.observedGeneration", "status.progress"]
-        }
+        "MedusaBackupJob" => &[
+            "spec.activeDeadlineSeconds",
+            "spec.backoffLimit",
+            "spec.parallelism",
+            "spec.suspend",
+            "spec.ttlSecondsAfterFinished",
+            "status.conditions",
+            "status.message",
+            "status.nodes",
+            "status.observedGeneration",
+            "status.progress",
+        ],
         "MedusaBackup" => &["status.conditions"],
         "MedusaTask" => &["status.conditions", "status.message", "status.observedGeneration", "status.progress"],
         "MedusaBackupSchedule" => &[
+            "spec.backupSpec.activeDeadlineSeconds",
+            "spec.backupSpec.backoffLimit",
+            "spec.backupSpec.parallelism",
+            "spec.backupSpec.suspend",
+            "spec.backupSpec.ttlSecondsAfterFinished",
             "spec.catchUp",
             "spec.failedJobsHistoryLimit",
             "spec.startingDeadlineSeconds",

@@ -26,6 +26,8 @@ pub struct Node {
     pub started: Option<Time>,
     /// The last progress recorded.
     pub progress: Option<NodeProgress>,
+    /// Since when its sidecar cannot be called, as far as the API server shows it: the pod is gone, or not ready.
+    pub away: Option<Time>,
 }
 
 /// Where a node stands.
@@ -100,7 +102,7 @@ impl NodeState {
 
 impl Node {
     pub(super) fn new(state: NodeState) -> Self {
-        Self { state, attempts: 0, claims: 0, sidecar: None, started: None, progress: None }
+        Self { state, attempts: 0, claims: 0, sidecar: None, started: None, progress: None, away: None }
     }
 
     /// Whether this claim is the one that is out.

@@ -85,7 +85,7 @@ impl Forgotten {
 mod tests {
     use super::*;
     use chrono::TimeDelta;
-    use stheno_events::observed::{BackupJob, BackupType};
+    use stheno_events::observed::{BackupJob, BackupType, JobRules};
 
     fn meta(number: i64) -> Meta {
         Meta {
@@ -105,6 +105,7 @@ mod tests {
             backup_type: BackupType::Full,
             owned: false,
             schedule: None,
+            rules: JobRules::default(),
             annotations: BTreeMap::new(),
         };
         let mut operation = Operation::requested(request, Time::UNIX_EPOCH);

@@ -6,7 +6,7 @@ use crate::Datacenter;
 use crate::backup::{NodeState, Operation, Stage};
 use crate::task::{NodeState as TaskNode, Task};
 use std::sync::Arc;
-use stheno_events::backup::{Event as BackupEvent, Outcome};
+use stheno_events::backup::{Event as BackupEvent, Outcome, WaitReason};
 use stheno_events::observed::{Event as ObservedEvent, ObjectKind};
 use stheno_events::schedule::{Event as ScheduleEvent, SkipReason};
 use stheno_events::task::{Call as TaskCall, Event as TaskEvent};
@@ -108,7 +108,10 @@ pub fn announcements(envelope: &Envelope, dc: &Datacenter) -> Vec<Announcement> 
 fn backup(event: &BackupEvent, operation: &Operation) -> Option<(Severity, &'static str, String)> {
     use Severity::{Normal, Warning};
     let said = match event {
-        BackupEvent::Queued(e) => (Normal, "Queued", e.message.to_string()),
+        BackupEvent::Queued(e) => {
+            let reason = if e.reason == WaitReason::Suspended { "Suspended" } else { "Queued" };
+            (Normal, reason, e.message.to_string())
+        }
         BackupEvent::Started(e) => (Normal, "Started", format!("backup of {} nodes", e.nodes.len())),
         BackupEvent::NodeFailed(e) if e.retryable => {
             (Warning, "NodeRetried", format!("{}: {}; it is tried again", e.pod, e.reason))
@@ -125,11 +128,14 @@ fn backup(event: &BackupEvent, operation: &Operation) -> Option<(Severity, &'sta
             return first
                 .then(|| (Warning, "SummaryUnread", format!("{}: {}; another sidecar is asked", e.pod, e.error)));
         }
+        BackupEvent::OutcomeDecided(e) if operation.stopping() => (Warning, "Stopping", e.message.to_string()),
         BackupEvent::Completed(e) => (Normal, "Completed", e.message.to_string()),
         BackupEvent::Failed(e) => {
             let reason = match e.outcome {
                 Outcome::Refused => "Refused",
                 Outcome::DatacenterReplaced => "DatacenterReplaced",
+                Outcome::DeadlineExceeded => "DeadlineExceeded",
+                Outcome::Cancelled => "Cancelled",
                 Outcome::Complete | Outcome::Partial | Outcome::Failed => "Failed",
             };
             (Warning, reason, e.message.to_string())
@@ -140,6 +146,7 @@ fn backup(event: &BackupEvent, operation: &Operation) -> Option<(Severity, &'sta
             (Warning, "BackupExists", note.to_owned())
         }
         BackupEvent::ObjectCreated(_)
+        | BackupEvent::Expired(_)
         | BackupEvent::EffectClaimed(_)
         | BackupEvent::ClaimAbandoned(_)
         | BackupEvent::NodeStarted(_)
@@ -184,6 +191,8 @@ fn work(event: &TaskEvent, task: &Task) -> Option<(Severity, &'static str, Strin
             let reason = match e.outcome {
                 Outcome::Refused => "Refused",
                 Outcome::DatacenterReplaced => "DatacenterReplaced",
+                Outcome::DeadlineExceeded => "DeadlineExceeded",
+                Outcome::Cancelled => "Cancelled",
                 Outcome::Complete | Outcome::Partial | Outcome::Failed => "Failed",
             };
             (Warning, reason, e.message.to_string())

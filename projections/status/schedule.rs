@@ -1,7 +1,7 @@
 //! What people see of a schedule: its status, and the objects that its slots ask for.
 
 use super::text::{self, sentence, time};
-use super::{Hold, hold};
+use super::{Hold, hold, job_spec};
 use crate::Datacenter;
 use crate::datacenter::Object;
 use crate::operator::Operator;
@@ -10,10 +10,8 @@ use std::collections::BTreeMap;
 use stheno_crds::backup_schedule::{SlotCounts, SlotOutcome};
 use stheno_crds::datacenter::{CLUSTER_LABEL, DATACENTER_LABEL};
 use stheno_crds::task::Operation as TaskOperation;
-use stheno_crds::{
-    BackupType, MedusaBackupJob, MedusaBackupJobSpec, MedusaBackupScheduleStatus, MedusaTask, MedusaTaskSpec, condition,
-};
-use stheno_events::observed::{self, ScheduledOperation};
+use stheno_crds::{MedusaBackupJob, MedusaBackupScheduleStatus, MedusaTask, MedusaTaskSpec, condition};
+use stheno_events::observed::ScheduledOperation;
 use stheno_events::schedule::{MissReason, SkipReason};
 use stheno_events::{DcKey, Time};
 
@@ -156,11 +154,7 @@ pub fn scheduled_object(made: &Scheduled, dc: &Datacenter, key: &DcKey) -> Optio
     let (namespace, dc) = (Some(key.namespace.to_string()), request.dc.to_string());
     Some(match request.operation {
         ScheduledOperation::Backup => {
-            let backup_type = match request.backup_type {
-                observed::BackupType::Differential => BackupType::Differential,
-                observed::BackupType::Full => BackupType::Full,
-            };
-            let spec = MedusaBackupJobSpec { cassandra_datacenter: dc, backup_type };
+            let spec = job_spec(&dc, request.backup_type, &request.rules);
             let mut job = MedusaBackupJob::new(&request.name, spec);
             (job.metadata.namespace, job.metadata.labels) = (namespace, Some(labels));
             ScheduledObject::Job(job)

@@ -120,9 +120,15 @@ fn conditions(task: &Task, hold: Option<&Hold<'_>>) -> Vec<Condition> {
                 (Outcome::Complete, TaskOperation::Sync) => "SyncComplete",
                 (Outcome::Complete, TaskOperation::PrepareRestore) => "PreparationComplete",
                 (Outcome::Failed, TaskOperation::Sync) => "BucketNotListed",
-                (Outcome::Partial | Outcome::Failed | Outcome::Refused | Outcome::DatacenterReplaced, _) => {
-                    outcome_reason(*outcome)
-                }
+                (
+                    Outcome::Partial
+                    | Outcome::Failed
+                    | Outcome::Refused
+                    | Outcome::DatacenterReplaced
+                    | Outcome::DeadlineExceeded
+                    | Outcome::Cancelled,
+                    _,
+                ) => outcome_reason(*outcome),
             };
             let mut ended = vec![condition(condition::COMPLETE, well, reason, message, *finished)];
             if !well {

@@ -14,7 +14,7 @@ use stheno_events::backup::{
     NodeUnanswered, ObjectCreated, Outcome, OutcomeDecided, Progress, Queued, SidecarKind, Started, Summarised,
     SummaryFailed, WaitReason,
 };
-use stheno_events::observed::{Adopted, BackupJob, BackupType, Gone, Malformed, Meta, ObjectKind};
+use stheno_events::observed::{Adopted, BackupJob, BackupType, Gone, JobRules, Malformed, Meta, ObjectKind};
 use stheno_events::{Aggregate, DcKey, Digest, Envelope, Epoch, Event, EventId, Fact, LAYOUT, PodName, Time, Uid};
 use stheno_projections::operator::Operator;
 use stheno_projections::status::{announcements, backup_object, job_status};
@@ -57,6 +57,7 @@ fn request() -> BackupJob {
         backup_type: BackupType::Differential,
         schedule: None,
         owned: false,
+        rules: JobRules::default(),
         annotations: Default::default(),
     }
 }
@@ -300,6 +301,23 @@ fn failed_lost_retried_and_unanswered_nodes() {
     story.end(Outcome::Partial, "2 of 3 nodes failed; c-dc1-r1-sts-0: the bucket refused a write");
     assert!(story.dc().backups.is_empty(), "nothing to restore from");
     insta::assert_yaml_snapshot!("failed", (between, story.status().unwrap(), &story.said));
+}
+
+#[test]
+fn stopped_on_the_way() {
+    let mut story = Story::running();
+    story.finish(0, Some(10));
+    story.then(vec![
+        OutcomeDecided { job: uid(), outcome: Outcome::Cancelled, message: "cancelled: wrong bucket".into() }.into(),
+    ]);
+    let stopping = story.status().unwrap();
+    for node in [1, 2] {
+        let reason = "the backup was cancelled".into();
+        story.then(vec![NodeFailed { job: uid(), pod: pod(node), attempt: 1, reason, retryable: false }.into()]);
+    }
+    let message = "cancelled: wrong bucket; 1 of 3 nodes are complete";
+    story.then(vec![Failed { job: uid(), outcome: Outcome::Cancelled, message: message.into() }.into()]);
+    insta::assert_yaml_snapshot!("stopped", (stopping, story.status().unwrap(), &story.said));
 }
 
 #[test]

@@ -200,6 +200,7 @@ fn backup(event: &BackupEvent) -> String {
             "a MedusaBackup of this name was there already and stays as it is".into()
         }
         BackupEvent::ObjectCreated(e) => format!("its MedusaBackup was created (uid {})", e.uid),
+        BackupEvent::Expired(_) => "is to be deleted: its time to live after the end is over".into(),
     }
 }
 
@@ -263,6 +264,7 @@ fn intent(call: &Call) -> String {
     match call {
         Call::Start(pod) => format!("{pod} is about to be asked to start its backup"),
         Call::Resume(pod) => format!("{pod} is about to be asked what became of its backup"),
+        Call::Stop(pod) => format!("{pod} is about to be told to break its backup off"),
         Call::Summary(pod) => format!("{pod} is about to be asked for the backup's summary"),
     }
 }
@@ -345,7 +347,8 @@ pub const fn weight(fact: &Fact) -> Weight {
             | BackupEvent::Progress(_)
             | BackupEvent::OutcomeDecided(_)
             | BackupEvent::Summarised(_)
-            | BackupEvent::ObjectCreated(_) => Weight::Plain,
+            | BackupEvent::ObjectCreated(_)
+            | BackupEvent::Expired(_) => Weight::Plain,
         },
         Fact::Known(Event::Schedule(event)) => match event {
             ScheduleEvent::Rejected(_) | ScheduleEvent::Missed(_) => Weight::Bad,
@@ -399,6 +402,7 @@ pub const fn reason(reason: WaitReason) -> &'static str {
         WaitReason::SidecarMissing => "SidecarMissing",
         WaitReason::SidecarNotReady => "SidecarNotReady",
         WaitReason::OperationRunning => "OperationRunning",
+        WaitReason::Suspended => "Suspended",
     }
 }
 
@@ -411,6 +415,8 @@ pub const fn outcome(outcome: Outcome) -> &'static str {
         Outcome::Failed => "failed",
         Outcome::Refused => "refused",
         Outcome::DatacenterReplaced => "void, the datacenter was replaced",
+        Outcome::DeadlineExceeded => "late, its time was over",
+        Outcome::Cancelled => "cancelled",
     }
 }
 

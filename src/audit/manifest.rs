@@ -3,10 +3,8 @@
 use kube::CustomResourceExt as _;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use stheno_crds::{
-    MedusaBackup, MedusaBackupJob, MedusaBackupJobSpec, MedusaBackupJobStatus, MedusaBackupSchedule, MedusaTask,
-};
-use stheno_events::observed::{self, BackupType, Meta, ObjectKind, Pod};
+use stheno_crds::{MedusaBackup, MedusaBackupJob, MedusaBackupJobStatus, MedusaBackupSchedule, MedusaTask};
+use stheno_events::observed::{self, Meta, ObjectKind, Pod};
 use stheno_events::{DcKey, Time};
 use stheno_projections::backup::{Node, NodeState, Operation, Stage};
 use stheno_projections::datacenter::{Backup, Object};
@@ -64,13 +62,7 @@ fn of_datacenter(world: &World, key: &DcKey, dc: &Datacenter) -> Vec<Manifest> {
 
 fn job(world: &World, key: &DcKey, dc: &Datacenter, operation: &Operation) -> Value {
     let request = &operation.request;
-    let spec = MedusaBackupJobSpec {
-        cassandra_datacenter: request.dc.to_string(),
-        backup_type: match request.backup_type {
-            BackupType::Differential => stheno_crds::BackupType::Differential,
-            BackupType::Full => stheno_crds::BackupType::Full,
-        },
-    };
+    let spec = status::job_spec(&request.dc, request.backup_type, &request.rules);
     let mut object = MedusaBackupJob::new(&request.meta.name, spec);
     object.status = status::job_status(operation, dc, &world.operator).or_else(|| adopted(operation));
     let mut metadata = metadata(key, &request.meta);
@@ -131,7 +123,7 @@ fn schedule(world: &World, key: &DcKey, dc: &Datacenter, schedule: &Schedule) ->
     let request = &schedule.request;
     let mut spec = json!({
         "cronSchedule": request.cron,
-        "backupSpec": {"cassandraDatacenter": request.dc, "backupType": request.backup_type.as_str()},
+        "backupSpec": status::job_spec(&request.dc, request.backup_type, &request.rules),
         "operationType": request.operation.as_str(),
         "catchUp": request.catch_up.as_str(),
         "suspend": request.suspended,

@@ -187,7 +187,8 @@ impl Names {
                     | BackupEvent::NodeUnanswered(_)
                     | BackupEvent::NodeLost(_)
                     | BackupEvent::OutcomeDecided(_)
-                    | BackupEvent::SummaryFailed(_) => {}
+                    | BackupEvent::SummaryFailed(_)
+                    | BackupEvent::Expired(_) => {}
                 }
                 if marks_datacenter(event) {
                     objects.push(object(ObjectKind::CassandraDatacenter, dc.map(|dc| dc.name.clone()), None));
@@ -280,7 +281,8 @@ const fn pod_of(event: &BackupEvent) -> Option<&stheno_events::PodName> {
         | BackupEvent::Summarised(_)
         | BackupEvent::Completed(_)
         | BackupEvent::Failed(_)
-        | BackupEvent::ObjectCreated(_) => None,
+        | BackupEvent::ObjectCreated(_)
+        | BackupEvent::Expired(_) => None,
     }
 }
 

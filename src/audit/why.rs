@@ -174,7 +174,8 @@ impl Story {
                 | BackupEvent::OutcomeDecided(_)
                 | BackupEvent::Summarised(_)
                 | BackupEvent::SummaryFailed(_)
-                | BackupEvent::ObjectCreated(_) => {}
+                | BackupEvent::ObjectCreated(_)
+                | BackupEvent::Expired(_) => {}
             },
             Event::Datacenter(datacenter::Event::Led(led)) if self.asked.is_some() && self.ended.is_none() => {
                 self.terms.push((sequence, at, led.epoch.0));
@@ -317,6 +318,11 @@ fn stands(world: &World, dc: &Datacenter, operation: &Operation) -> (String, Str
             };
             (format!("waits for the end of {}", count(open, "pod")), next.into())
         }
+        Stage::Closing { .. } if operation.stopping() => {
+            let open = operation.nodes.values().filter(|node| !node.state.ended()).count();
+            let next = "nothing: it ends by itself; Medusa's own sidecars cannot break off and are waited for";
+            (format!("it is to stop, and waits for the end of {}", count(open, "pod")), next.into())
+        }
         Stage::Closing { .. } => {
             ("the outcome is decided, the summary is read from the bucket".into(), "nothing: it ends by itself".into())
         }
@@ -326,6 +332,10 @@ fn stands(world: &World, dc: &Datacenter, operation: &Operation) -> (String, Str
                 Outcome::Partial | Outcome::Failed | Outcome::DatacenterReplaced => {
                     "mend the cause and create another job: this one has ended for good"
                 }
+                Outcome::DeadlineExceeded => {
+                    "see what took so long, or raise activeDeadlineSeconds, and create another job: this one has ended"
+                }
+                Outcome::Cancelled => "nothing: a person cancelled it; another job can be created",
                 Outcome::Refused => "mend what it waited for and create another job: this one has ended for good",
             };
             (String::new(), next.into())
@@ -340,6 +350,7 @@ const fn remedy(reason: WaitReason) -> &'static str {
         WaitReason::PodsMissing => "see why the datacenter has not all its pods; the job goes on by itself",
         WaitReason::SidecarMissing => "give the pods the container medusa; the job goes on by itself",
         WaitReason::SidecarNotReady => "see the logs of the pod's container medusa; the job goes on by itself",
+        WaitReason::Suspended => "set spec.suspend of the job to false; it starts by itself then",
         WaitReason::OperationRunning => "nothing: it starts by itself when the other one has ended",
     }
 }

@@ -1,18 +1,21 @@
 //! The backup process: when a job may start, which nodes are called when, when it has ended.
 
 mod due;
+mod running;
+mod stopping;
 
 pub use due::{due, wake};
 
 use crate::{Context, names, policy, schedule, task};
 use std::sync::Arc;
 use stheno_events::backup::{
-    Call, Completed, EffectClaimed, Failed, NodeLost, Outcome, OutcomeDecided, Queued, Started, WaitReason,
+    Call, Completed, EffectClaimed, Expired, Failed, Outcome, OutcomeDecided, Queued, Started, WaitReason,
 };
 use stheno_events::observed::Pod;
 use stheno_events::{Event, PodName, Time, Uid};
 use stheno_projections::Datacenter;
-use stheno_projections::backup::{Node, NodeState, Operation, Reading, Stage};
+use stheno_projections::backup::{NodeState, Operation, Reading, Stage};
+use stheno_projections::datacenter::Object;
 
 /// The decisions about all backups of a datacenter.
 #[must_use]
@@ -30,12 +33,15 @@ pub fn decide(dc: &Datacenter, context: Context<'_>) -> Vec<Event> {
                 if decided.iter().any(|event| matches!(event, Event::Backup(stheno_events::backup::Event::Started(_))))
                 {
                     taken = Some(operation);
-                } else {
+                } else if operation.suspended.is_none() {
                     in_line += 1;
                 }
                 events.extend(decided);
             }
-            Stage::Running { since } => events.extend(running(dc, context, operation, *since)),
+            Stage::Running { since } => events.extend(running::decide(dc, context, operation, *since)),
+            Stage::Closing { since, .. } if operation.stopping() => {
+                events.extend(stopping::decide(dc, context, operation, *since));
+            }
             Stage::Closing { since, outcome, message, reading, .. } => {
                 events.extend(closing(
                     dc,
@@ -47,12 +53,26 @@ pub fn decide(dc: &Datacenter, context: Context<'_>) -> Vec<Event> {
             Stage::Ended { .. } => {}
         }
     }
+    events.extend(expired(dc, context));
     events
+}
+
+/// Jobs whose time to live is over. Not before their MedusaBackup is there: its creation is told of by way of the job.
+fn expired(dc: &Datacenter, context: Context<'_>) -> impl Iterator<Item = Event> {
+    let over = dc.lapses.iter().filter(move |(_, lapse)| **lapse <= context.now);
+    let goes = move |job: &Uid| {
+        dc.operation(job).filter(|operation| !operation.expired).is_some_and(|operation| {
+            let backup = dc.backups.get(&operation.request.meta.name);
+            !backup.is_some_and(|backup| backup.operation.as_ref() == Some(job) && backup.object == Object::Wanted)
+        })
+    };
+    over.filter(move |(job, _)| goes(job)).map(|(job, _)| Expired { job: job.clone() }.into())
 }
 
 /// What runs on a datacenter that was replaced ends.
 pub(crate) fn abandon(dc: &Datacenter) -> impl Iterator<Item = Event> {
-    dc.operations.iter().filter(|(_, operation)| matches!(operation.stage, Stage::Running { .. })).map(|(job, _)| {
+    let runs = |operation: &Operation| matches!(operation.stage, Stage::Running { .. }) || operation.stopping();
+    dc.operations.iter().filter(move |(_, operation)| runs(operation)).map(|(job, _)| {
         let message = "the datacenter was deleted and another one of the same name created".into();
         OutcomeDecided { job: job.clone(), outcome: Outcome::DatacenterReplaced, message }.into()
     })
@@ -80,7 +100,12 @@ fn waiting(
     if let Some(message) = schedule::repeats(dc, &operation.request) {
         return vec![refused(job, &message)];
     }
-    let (reason, message) = if let Some(other) = place.taken {
+    if let Some(message) = stopping::cancelled(operation) {
+        return vec![OutcomeDecided { job: job.clone(), outcome: Outcome::Cancelled, message: message.into() }.into()];
+    }
+    let (reason, message) = if operation.suspended.is_some() {
+        (WaitReason::Suspended, "suspended (spec.suspend): it starts when that is false".to_owned())
+    } else if let Some(other) = place.taken {
         let message = if place.in_line < policy::NAMED_WAITS {
             format!("waits for backup {} of the same datacenter", other.request.meta.name)
         } else {
@@ -101,8 +126,7 @@ fn waiting(
         }
     };
     if let Some(wait) = wait.filter(|wait| wait.reason == reason) {
-        let patience = reason != WaitReason::OperationRunning;
-        if patience && context.now >= wait.since + policy::WAIT_FOR_DATACENTER {
+        if policy::limited(reason) && context.now >= wait.since + policy::WAIT_FOR_DATACENTER {
             let minutes = policy::WAIT_FOR_DATACENTER.num_minutes();
             return vec![refused(job, &format!("refused after waiting {minutes} minutes: {message}"))];
         }
@@ -133,7 +157,7 @@ pub(crate) fn ready(dc: &Datacenter, context: Context<'_>) -> Result<Vec<PodName
 /// The pods of a datacenter that can be called, or why none can.
 pub(crate) fn reachable(dc: &Datacenter, context: Context<'_>) -> Result<Vec<PodName>, (WaitReason, String)> {
     let (pods, _) = there(dc, context)?;
-    let callable: Vec<PodName> = pods.iter().filter(|pod| callable(pod)).map(|pod| pod.name()).collect();
+    let callable: Vec<PodName> = pods.iter().filter(|pod| pod.callable()).map(|pod| pod.name()).collect();
     match pods.iter().find_map(|pod| unready(pod)) {
         Some(not_ready) if callable.is_empty() => Err(not_ready),
         Some(_) | None => Ok(callable),
@@ -147,7 +171,7 @@ fn unready(pod: &Pod) -> Option<(WaitReason, String)> {
             format!("pod {} has no container \"medusa\": add the medusa section to the cluster", pod.meta.name);
         return Some((WaitReason::SidecarMissing, message));
     }
-    (!callable(pod)).then(|| {
+    (!pod.callable()).then(|| {
         let message =
             format!("the sidecar of pod {} is not ready: see the logs of its container medusa", pod.meta.name);
         (WaitReason::SidecarNotReady, message)
@@ -178,134 +202,10 @@ fn there<'a>(dc: &'a Datacenter, context: Context<'_>) -> Result<Pods<'a>, (Wait
     Ok((pods, wanted))
 }
 
-/// Whether a pod's sidecar can be called.
-pub(crate) fn callable(pod: &Pod) -> bool {
-    pod.ip.is_some() && pod.sidecar.as_ref().is_some_and(|sidecar| sidecar.ready)
-}
-
-fn running(dc: &Datacenter, context: Context<'_>, operation: &Operation, since: Time) -> Vec<Event> {
-    let job = &operation.request.meta.uid;
-    if operation.nodes.is_empty() {
-        // Adopted with a start and no pod: its program may have died in the fan-out.
-        if context.now < since + policy::SILENCE {
-            return Vec::new();
-        }
-        let message = "started by another program, which recorded no pod: create a new job".into();
-        return vec![OutcomeDecided { job: job.clone(), outcome: Outcome::Failed, message }.into()];
-    }
-    if operation.nodes.values().all(|node| node.state.ended()) {
-        return vec![outcome(job, operation)];
-    }
-    let mut slots = policy::STARTS_AT_ONCE.saturating_sub(
-        operation
-            .nodes
-            .values()
-            .filter(|node| matches!(node.state, NodeState::Called { .. }) && node.started.is_none())
-            .count(),
-    );
-    let quiet = quiet_until(dc, context);
-    let mut events = Vec::new();
-    for (pod, node) in &operation.nodes {
-        if node.state.ended() {
-            continue;
-        }
-        if let Some(reason) = given_up(dc, context, operation, pod, node, since) {
-            events.push(NodeLost { job: job.clone(), pod: pod.clone(), reason: reason.into() }.into());
-            continue;
-        }
-        if quiet.is_some() {
-            continue;
-        }
-        let claim = match &node.state {
-            NodeState::Pending { failures, failed_at, .. } => {
-                let rested = failed_at.is_none_or(|at| context.now >= at + policy::backoff(*failures));
-                let there = dc.pods.get(pod).is_some_and(|pod| callable(pod));
-                let free = slots > 0;
-                (rested && there && free).then(|| {
-                    slots -= 1;
-                    (Call::Start(pod.clone()), node.attempts + 1)
-                })
-            }
-            NodeState::Called { claim, .. } => {
-                (claim.epoch < context.epoch).then(|| (Call::Resume(pod.clone()), claim.attempt))
-            }
-            NodeState::Doubt { failures, failed_at, .. } => {
-                let rested = *failures == 0 || context.now >= *failed_at + policy::backoff(*failures);
-                let there = dc.pods.get(pod).is_some_and(|pod| pod.ip.is_some() && pod.sidecar.is_some());
-                (rested && there).then(|| (Call::Resume(pod.clone()), node.attempts.max(1)))
-            }
-            NodeState::Finished { .. } | NodeState::Failed { .. } => None,
-        };
-        if let Some((call, attempt)) = claim {
-            let serial = node.claims + 1;
-            events.push(EffectClaimed { job: job.clone(), call, attempt, serial, epoch: context.epoch }.into());
-        }
-    }
-    events
-}
-
 /// Until when nothing may be started here, if that is still to come.
 pub(crate) fn quiet_until(dc: &Datacenter, context: Context<'_>) -> Option<Time> {
     let led = dc.led.as_ref().filter(|led| led.epoch == context.epoch)?;
     led.quiet_until.filter(|until| context.now < *until)
-}
-
-/// Why a node is given up, if it is.
-fn given_up(
-    dc: &Datacenter,
-    context: Context<'_>,
-    operation: &Operation,
-    pod: &PodName,
-    node: &Node,
-    since: Time,
-) -> Option<String> {
-    if context.now >= since + policy::BACKUP_DEADLINE {
-        return Some(format!("not finished after {} hours", policy::BACKUP_DEADLINE.num_hours()));
-    }
-    let minutes = policy::SILENCE.num_minutes();
-    match &node.state {
-        NodeState::Pending { failures, since: failing, error, .. } => {
-            let error = error.as_deref().unwrap_or("it was never called");
-            if node.attempts >= policy::ATTEMPTS {
-                return Some(format!("failed {} times, at last: {error}", node.attempts));
-            }
-            let from = failing.unwrap_or(since);
-            let absent = !dc.pods.contains_key(pod);
-            // Never called, and there, but not to be called: it must not hold the datacenter for a day.
-            let unready = !dc.pods.get(pod).is_some_and(|pod| callable(pod));
-            if !absent && unready && *failures == 0 && context.now >= from + policy::SILENCE * 3 {
-                return Some(format!("its sidecar was not ready for {} minutes", (policy::SILENCE * 3).num_minutes()));
-            }
-            (context.now >= from + policy::SILENCE && (*failures > 0 || absent)).then(|| {
-                if absent {
-                    format!("pod {pod} is gone for {minutes} minutes")
-                } else {
-                    format!("no answer for {minutes} minutes: {error}")
-                }
-            })
-        }
-        NodeState::Doubt { origin, heard, not_found, error, .. } => {
-            if *not_found && context.now >= *origin + policy::START_VISIBLE {
-                let minutes = policy::START_VISIBLE.num_minutes();
-                return Some(format!(
-                    "the sidecar knows nothing of this backup {minutes} minutes after it was asked for it"
-                ));
-            }
-            let silent = !*not_found && context.now >= *heard + policy::SILENCE;
-            silent.then(|| {
-                if dc.pods.contains_key(pod) {
-                    format!("no answer for {minutes} minutes: {error}")
-                } else {
-                    format!("pod {pod} went away and did not come back for {minutes} minutes")
-                }
-            })
-        }
-        // A call that is out reports by itself: its transport has deadlines.
-        NodeState::Called { .. } | NodeState::Finished { .. } | NodeState::Failed { .. } => {
-            let _ = operation;
-            None
-        }
-    }
 }
 
 fn outcome(job: &Uid, operation: &Operation) -> Event {
@@ -341,7 +241,13 @@ struct Close<'a> {
 fn closing(dc: &Datacenter, context: Context<'_>, operation: &Operation, close: Close<'_>) -> Vec<Event> {
     let job = &operation.request.meta.uid;
     if close.outcome != Outcome::Complete {
-        return vec![Failed { job: job.clone(), outcome: close.outcome, message: close.message.clone() }.into()];
+        let message = if close.outcome.stops() && !operation.nodes.is_empty() {
+            let complete = operation.nodes.values().filter(|node| matches!(node.state, NodeState::Finished { .. }));
+            format!("{}; {} of {} nodes are complete", close.message, complete.count(), operation.nodes.len()).into()
+        } else {
+            close.message.clone()
+        };
+        return vec![Failed { job: job.clone(), outcome: close.outcome, message }.into()];
     }
     if let Some(summary) = &operation.summary {
         return vec![if summary.complete {
@@ -370,7 +276,7 @@ fn closing(dc: &Datacenter, context: Context<'_>, operation: &Operation, close: 
     }
     // Another pod at each attempt: one that cannot read the bucket must not stand for all.
     let callable: Vec<&PodName> =
-        operation.nodes.keys().filter(|pod| dc.pods.get(*pod).is_some_and(|pod| callable(pod))).collect();
+        operation.nodes.keys().filter(|pod| dc.pods.get(*pod).is_some_and(|pod| pod.callable())).collect();
     let failures = usize::try_from(reading.failures).unwrap_or(0);
     let Some(pod) = callable.get(failures % callable.len().max(1)) else { return Vec::new() };
     let call = Call::Summary((*pod).clone());

@@ -80,7 +80,8 @@ pub const fn is_decision(event: &Event) -> bool {
             | backup::Event::NodeLost(_)
             | backup::Event::OutcomeDecided(_)
             | backup::Event::Completed(_)
-            | backup::Event::Failed(_),
+            | backup::Event::Failed(_)
+            | backup::Event::Expired(_),
         )
         | Event::Schedule(
             schedule::Event::Accepted(_)

@@ -307,10 +307,14 @@ impl Engine {
                 if self.leads() && !written_now {
                     self.look_again(key);
                 }
+                let dc = self.world.datacenter(key);
+                let makes = |touched: &Touched| match touched {
+                    Touched::Schedule(_) | Touched::Task(_) | Touched::Removal(_) => true,
+                    Touched::Job(job) => dc.is_some_and(|dc| dc.lapses.contains_key(job)),
+                    Touched::Backup(_) | Touched::Malformed(_) => false,
+                };
                 if let Some(objects) = &mut self.objects
-                    && touched
-                        .iter()
-                        .any(|touched| matches!(touched, Touched::Schedule(_) | Touched::Task(_) | Touched::Removal(_)))
+                    && touched.iter().any(makes)
                 {
                     objects.insert(key.clone());
                 }

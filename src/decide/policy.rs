@@ -1,10 +1,25 @@
 //! How long and how often: every number that decides, with its reason.
 
 use chrono::TimeDelta;
+use stheno_events::backup::WaitReason;
 
 /// A job whose datacenter is missing, stopped or not ready waits this long before it is refused: a reference to something
 /// that is still being created is not an error.
 pub const WAIT_FOR_DATACENTER: TimeDelta = TimeDelta::minutes(10);
+
+/// Whether a job is refused that waits for this for [`WAIT_FOR_DATACENTER`]: not where it waits for its turn, or for the
+/// person who holds it back.
+#[must_use]
+pub const fn limited(reason: WaitReason) -> bool {
+    match reason {
+        WaitReason::OperationRunning | WaitReason::Suspended => false,
+        WaitReason::DatacenterNotFound
+        | WaitReason::DatacenterStopped
+        | WaitReason::PodsMissing
+        | WaitReason::SidecarMissing
+        | WaitReason::SidecarNotReady => true,
+    }
+}
 
 /// A node that gives no sign of life for this long counts as failed. A pod that restarts, image pull included, is back
 /// well before.
@@ -14,7 +29,8 @@ pub const SILENCE: TimeDelta = TimeDelta::minutes(10);
 /// before its backup becomes visible (medusa-dataplane.md 1.3).
 pub const START_VISIBLE: TimeDelta = TimeDelta::minutes(10);
 
-/// A backup that runs longer than this is given up.
+/// A backup that runs longer than this is stopped, unless its job says otherwise; one that was stopped and did not end
+/// within this time is given up.
 pub const BACKUP_DEADLINE: TimeDelta = TimeDelta::hours(24);
 
 /// How long the summary is asked for before the backup is closed with what its nodes said.
@@ -39,8 +55,8 @@ pub const COMMAND_WITHIN_MS: u64 = 9_000;
 /// Starts that may be unanswered at one time in a datacenter; following is not bounded.
 pub const STARTS_AT_ONCE: usize = 32;
 
-/// Attempts of a node whose sidecar says that another one may succeed.
-pub const ATTEMPTS: u32 = 3;
+/// How often the work of a node is tried again whose sidecar says that this may help, unless a job says otherwise.
+pub const BACKOFF_LIMIT: u32 = 2;
 
 /// A task that runs longer than this is given up: a purge of a node is asked for at most [`ATTEMPTS`] times, each with an
 /// hour to answer.

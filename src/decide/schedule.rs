@@ -137,6 +137,7 @@ impl Turn<'_> {
             operation: request.operation,
             dc: request.dc.clone(),
             backup_type: request.backup_type,
+            rules: request.rules,
         };
         let mut events = Vec::new();
         if policy == Policy::Replace {

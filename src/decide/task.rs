@@ -233,7 +233,7 @@ fn on_nodes(dc: &Datacenter, context: Context<'_>, task: &Task, since: Time) -> 
             NodeState::Called { claim, .. } => claim.epoch < context.epoch,
             NodeState::Finished { .. } | NodeState::Failed { .. } => false,
         };
-        let there = dc.pods.get(pod).is_some_and(|pod| backup::callable(pod));
+        let there = dc.pods.get(pod).is_some_and(|pod| pod.callable());
         if quiet || !due || !there || slots == 0 {
             continue;
         }
@@ -255,7 +255,7 @@ fn given_up(dc: &Datacenter, context: Context<'_>, pod: &PodName, node: &Node, s
     }
     let NodeState::Pending { since: silent, error, rests_until, .. } = &node.state else { return None };
     let error = error.as_deref().unwrap_or("it was never called");
-    if node.attempts >= policy::ATTEMPTS {
+    if node.attempts > policy::BACKOFF_LIMIT {
         return Some(format!("failed {} times, at last: {error}", node.attempts));
     }
     if rests_until.is_some_and(|until| context.now < until) {
@@ -269,7 +269,7 @@ fn given_up(dc: &Datacenter, context: Context<'_>, pod: &PodName, node: &Node, s
     match dc.pods.get(pod) {
         None => Some(format!("pod {pod} is gone for {minutes} minutes")),
         Some(_) if silent.is_some() => Some(format!("no answer for {minutes} minutes: {error}")),
-        Some(there) if !backup::callable(there) => Some(format!("its sidecar was not ready for {minutes} minutes")),
+        Some(there) if !there.callable() => Some(format!("its sidecar was not ready for {minutes} minutes")),
         // Others are called before it.
         Some(_) => None,
     }

@@ -52,7 +52,7 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
                 () = task::plan(errand, &sidecar, call) => {}
             };
         }
-        Call::Backup(BackupCall::Start(_) | BackupCall::Resume(_))
+        Call::Backup(BackupCall::Start(_) | BackupCall::Resume(_) | BackupCall::Stop(_))
         | Call::Task(TaskCall::Purge(_) | TaskCall::Prepare(_)) => {}
     }
     let kind = tokio::select! {
@@ -83,6 +83,9 @@ pub(super) async fn run(errand: &Errand, sidecars: &Sidecars) {
         return task::command(errand, &sidecar, kind, call).await;
     }
     match (kind, sends) {
+        (SidecarKind::Stheno, true) if matches!(errand.effect.key.call, Call::Backup(BackupCall::Stop(_))) => {
+            ours::stop(errand, &sidecar).await;
+        }
         (SidecarKind::Stheno, true) => ours::start_and_watch(errand, &sidecar).await,
         (SidecarKind::Medusa, true) => stock::start_and_poll(errand, &sidecar).await,
         (SidecarKind::Stheno | SidecarKind::Medusa, false) => stock::poll(errand, &sidecar, kind).await,
@@ -116,7 +119,7 @@ impl Errand {
 
     /// Whether an earlier claim may have had an effect already.
     pub(super) fn resumes(&self) -> bool {
-        matches!(self.effect.key.call, Call::Backup(BackupCall::Resume(_)))
+        matches!(self.effect.key.call, Call::Backup(BackupCall::Resume(_) | BackupCall::Stop(_)))
     }
 
     pub(super) async fn found(&self, events: Vec<Event>) {
@@ -179,7 +182,7 @@ impl Errand {
         let (epoch, error) = (key.epoch, error.into());
         let event = match call {
             Call::Backup(BackupCall::Summary(pod)) => SummaryFailed { job, pod, attempt, epoch, error }.into(),
-            Call::Backup(call @ (BackupCall::Start(_) | BackupCall::Resume(_))) => {
+            Call::Backup(call @ (BackupCall::Start(_) | BackupCall::Resume(_) | BackupCall::Stop(_))) => {
                 NodeUnanswered { job, call, attempt, serial, epoch, in_doubt, not_found, heard, error }.into()
             }
             Call::Task(call) => {
@@ -196,7 +199,7 @@ impl Errand {
             Call::Backup(BackupCall::Start(_)) | Call::Task(TaskCall::Purge(_) | TaskCall::Prepare(_)) => {
                 self.unanswered(false, None, "stopped before it was sent").await;
             }
-            Call::Backup(BackupCall::Resume(_) | BackupCall::Summary(_))
+            Call::Backup(BackupCall::Resume(_) | BackupCall::Stop(_) | BackupCall::Summary(_))
             | Call::Task(TaskCall::List(_) | TaskCall::Plan(_)) => {}
         }
     }

@@ -22,6 +22,8 @@ pub struct Pace {
     pub unary: Duration,
     /// Medusa answers AsyncBackup at once, but its process may be busy with a backup that it just began.
     pub async_backup: Duration,
+    /// A backup that is broken off clears its snapshot before it says that it has ended.
+    pub stop: Duration,
     /// A listing reads the whole index of the bucket.
     pub listing: Duration,
     /// The listing of all backups, for a sync: stock Medusa reads every manifest of every node.
@@ -46,6 +48,7 @@ impl Default for Pace {
             connect: Duration::from_secs(5),
             unary: Duration::from_secs(10),
             async_backup: Duration::from_secs(30),
+            stop: Duration::from_secs(60),
             listing: Duration::from_secs(60),
             listing_all: Duration::from_secs(600),
             purge: Duration::from_secs(3_600),
@@ -128,12 +131,12 @@ impl Sidecar {
         MedusaClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_REPLY)
     }
 
-    pub(super) fn keeper(&self) -> KeeperClient<Channel> {
-        KeeperClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_REPLY)
-    }
-
     pub(super) fn ours(&self) -> SidecarClient<Channel> {
         SidecarClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_REPLY)
+    }
+
+    pub(super) fn keeper(&self) -> KeeperClient<Channel> {
+        KeeperClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_REPLY)
     }
 }
 

@@ -1,11 +1,12 @@
-//! Our own sidecar: a start that may be repeated, and a stream of states instead of polls.
+//! Our own sidecar: a start that may be repeated, a stream of states instead of polls, and an end on demand.
 
 use super::Errand;
 use super::channel::{Failure, Sidecar, failure, within};
+use super::stock;
 use stheno_events::backup::SidecarKind;
 use stheno_events::{Event, Time};
 use stheno_rpc::sidecar::node_state::Phase;
-use stheno_rpc::sidecar::{CapabilitiesRequest, Claim, NodeState, StartBackupRequest, WatchRequest};
+use stheno_rpc::sidecar::{CancelRequest, CapabilitiesRequest, Claim, NodeState, StartBackupRequest, WatchRequest};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -46,6 +47,32 @@ pub(super) async fn start_and_watch(errand: &Errand, sidecar: &Sidecar) {
     }
     if let Err(failure) = watch(errand, sidecar, WatchRequest { claim: Some(claim), name }, &mut heard).await {
         errand.unanswered(true, heard, failure.sentence()).await;
+    }
+}
+
+/// Lets the backup end now, and says how it ended; what had ended before stays what it was.
+pub(super) async fn stop(errand: &Errand, sidecar: &Sidecar) {
+    let key = &errand.effect.key;
+    let claim = Claim { operation: key.job.to_string(), attempt: key.attempt, epoch: key.epoch.0 };
+    let request = CancelRequest { claim: Some(claim), name: errand.effect.backup.to_string() };
+    // Not cut short by a stop: once it is out, its answer is wanted.
+    let state = match within(sidecar.pace.stop, "Cancel", sidecar.keeper().cancel(request)).await {
+        Ok(response) => response.state.unwrap_or_default(),
+        Err(failure) if failure.is(Code::NotFound) => {
+            return errand.not_found(Some(crate::runtime::wall()), failure.sentence()).await;
+        }
+        // One of an older version, which cannot: it is followed to its end.
+        Err(failure) if failure.is(Code::Unimplemented) => {
+            return stock::poll(errand, sidecar, SidecarKind::Stheno).await;
+        }
+        Err(failure) => return errand.unanswered(true, None, failure.sentence()).await,
+    };
+    match next(errand, &state) {
+        Next::End(end) => errand.found(vec![end]).await,
+        Next::Follow(_) | Next::Lost => {
+            let error = "the sidecar did not say how the backup ended that it was to break off";
+            errand.unanswered(true, Some(crate::runtime::wall()), error).await;
+        }
     }
 }
 

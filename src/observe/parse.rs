@@ -10,24 +10,23 @@ use std::sync::Arc;
 use stheno_crds::datacenter::{CLUSTER_LABEL, DATACENTER_LABEL};
 use stheno_crds::{MedusaBackupJobStatus, MedusaBackupScheduleStatus, MedusaBackupStatus, MedusaTaskStatus};
 use stheno_decide::Observation;
+pub use stheno_events::observed::CANCEL;
 use stheno_events::observed::{
-    Adopted, Backup, BackupJob, BackupType, CatchUp, Datacenter, Gone, Malformed, Meta, ObjectKind, Pod, Schedule,
-    ScheduledOperation, Sidecar, Task, TaskOperation,
+    Adopted, Backup, BackupJob, BackupType, CatchUp, Datacenter, Gone, JobRules, Malformed, Meta, ObjectKind, Pod,
+    Schedule, ScheduledOperation, Sidecar, Task, TaskOperation,
 };
 use stheno_events::{DcKey, PodName, Time, Uid, to_millis};
 use stheno_projections::status::{OPERATION_LABEL, SCHEDULE_LABEL};
 
 /// Annotation: the request may go on though it needs a person's consent.
 pub use stheno_decide::task::APPROVE;
-/// Annotation: the request is to be cancelled.
-pub const CANCEL: &str = "stheno.io/cancel";
 /// Annotation: the request is to wait.
 pub const HOLD: &str = "stheno.io/hold";
 
 /// Where a schedule names its datacenter.
 const SCHEDULED_DATACENTER: &str = "/spec/backupSpec/cassandraDatacenter";
-/// Bytes of an expression: all hours and minutes one by one fit.
-const LONGEST_EXPRESSION: usize = 1024;
+/// Bytes of a text that people type: in an expression all hours and minutes one by one fit.
+const LONGEST_TEXT: usize = 1024;
 
 /// The sidecar's container.
 const SIDECAR: &str = "medusa";
@@ -137,17 +136,34 @@ fn backup_job(metadata: &ObjectMeta, meta: Meta, data: &Value) -> Result<Observa
         backup_type: backup_type(data, "/spec/backupType")?,
         owned: owned(metadata),
         schedule: schedule.map(|(_, schedule)| Uid::from(schedule.as_str())),
+        rules: rules(data, "/spec")?,
         annotations: annotations(metadata),
         meta,
     };
     Ok(Observation::BackupJob(job, adopted))
 }
 
+/// How a job is carried out; `spec` is where that stands.
+fn rules(data: &Value, spec: &str) -> Result<JobRules, Wrong> {
+    let limit = |field: &str| number(data, &format!("{spec}/{field}"));
+    let parallelism = limit("parallelism")?;
+    if parallelism == Some(0) {
+        return Err(format!("{}.parallelism must be at least 1, or absent for all nodes at once", path(spec)));
+    }
+    let active_deadline = limit("activeDeadlineSeconds")?;
+    if active_deadline == Some(0) {
+        return Err(format!("{}.activeDeadlineSeconds must be at least 1, or absent for a day", path(spec)));
+    }
+    let (backoff_limit, ttl) = (limit("backoffLimit")?, limit("ttlSecondsAfterFinished")?);
+    let suspended = boolean(data, &format!("{spec}/suspend"))?;
+    Ok(JobRules { parallelism, backoff_limit, active_deadline, ttl, suspended })
+}
+
 /// The annotations that we give meaning to.
 fn annotations(metadata: &ObjectMeta) -> BTreeMap<Arc<str>, Arc<str>> {
     let ours = metadata.annotations.iter().flatten();
     let ours = ours.filter(|(key, _)| [APPROVE, CANCEL, HOLD].contains(&key.as_str()));
-    ours.map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect()
+    ours.map(|(key, value)| (key.as_str().into(), cut(value).into())).collect()
 }
 
 fn task(metadata: &ObjectMeta, meta: Meta, data: &Value) -> Result<Observation, Wrong> {
@@ -224,6 +240,7 @@ fn schedule(metadata: &ObjectMeta, meta: Meta, data: &Value) -> Result<Observati
     let schedule = Schedule {
         dc: datacenter_name(data, SCHEDULED_DATACENTER)?,
         backup_type: backup_type(data, "/spec/backupSpec/backupType")?,
+        rules: rules(data, "/spec/backupSpec")?,
         cron: typed("/spec/cronSchedule")?.unwrap_or_default(),
         time_zone: typed("/spec/timeZone")?,
         suspended: boolean(data, "/spec/disabled")? || boolean(data, "/spec/suspend")?,
@@ -250,7 +267,7 @@ fn schedule(metadata: &ObjectMeta, meta: Meta, data: &Value) -> Result<Observati
 
 /// At most as much of a text as any expression has: what is longer is none, and is said to be none.
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(LONGEST_EXPRESSION)]
+    &text[..text.floor_char_boundary(LONGEST_TEXT)]
 }
 
 fn number(data: &Value, pointer: &str) -> Result<Option<u32>, Wrong> {

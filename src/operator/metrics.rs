@@ -83,6 +83,7 @@ impl Metrics {
         let call = match call {
             Call::Backup(backup::Call::Start(_)) => "start",
             Call::Backup(backup::Call::Resume(_)) => "resume",
+            Call::Backup(backup::Call::Stop(_)) => "stop",
             Call::Backup(backup::Call::Summary(_)) => "summary",
             Call::Task(task::Call::Purge(_)) => "purge",
             Call::Task(task::Call::Prepare(_)) => "prepare",

@@ -22,7 +22,7 @@ pub(super) enum Desired {
     Schedule(schedule::Status),
     /// What a slot of a schedule asks for.
     Scheduled(schedule::Scheduled),
-    /// A job that a schedule does not keep.
+    /// A job that a schedule does not keep, or whose time to live is over.
     Expired(schedule::Expired),
     /// The status of a task, and its owner.
     Task(task::Status),
@@ -33,7 +33,7 @@ pub(super) enum Desired {
 }
 
 impl Desired {
-    /// The datacenter for whose schedules or tasks this is created or deleted.
+    /// The datacenter for which this is created or deleted.
     pub(super) const fn made_in(&self) -> Option<&DcKey> {
         match self {
             Self::Scheduled(wanted) => Some(&wanted.dc),
@@ -125,6 +125,8 @@ fn stage(operation: &Operation, dc: &Datacenter) -> &'static str {
         Stage::Ended { .. } => "ended",
         Stage::Waiting { .. } | Stage::Running { .. } | Stage::Closing { .. } if dc.frozen.is_some() => "frozen",
         Stage::Waiting { .. } => "waiting",
+        Stage::Closing { .. } if operation.stopping() => "stopping",
+        Stage::Running { .. } if operation.suspended.is_some() => "suspended",
         Stage::Running { .. } | Stage::Closing { .. } => "running",
     }
 }

@@ -1,7 +1,7 @@
 //! What should stand there of schedules: their statuses, the objects of their slots, and no jobs beyond what they keep.
 
 use super::desired::{Desired, Owner};
-use super::write::{Published, Trouble, Writer, create};
+use super::write::{Published, Trouble, Writer, answer, create};
 use crate::observe::StatusDigest;
 use kube::ResourceExt;
 use kube::api::Api;
@@ -45,12 +45,14 @@ impl Scheduled {
     }
 }
 
-/// A job that a schedule does not keep.
+/// A job that a schedule does not keep, or whose time to live is over.
 #[derive(Debug)]
 pub(super) struct Expired {
     pub(super) dc: DcKey,
     pub(super) name: Arc<str>,
     pub(super) uid: Uid,
+    /// The time to live on which that rests.
+    pub(super) ttl: Option<u32>,
 }
 
 /// The status of a schedule as it should be; none when the log knows no such schedule.
@@ -71,7 +73,7 @@ pub(super) fn status(world: &World, key: &DcKey, uid: &Uid) -> Option<Desired> {
     }))
 }
 
-/// What the slots of a datacenter's schedules ask for and is not there yet, and what is to go.
+/// What the slots of a datacenter's schedules ask for and is not there yet, and which jobs are to go.
 pub(super) fn objects(world: &World, key: &DcKey) -> Vec<Desired> {
     let Some(dc) = world.datacenter(key).filter(|dc| dc.frozen.is_none()) else { return Vec::new() };
     let wanted = dc.scheduled.iter().filter_map(|(name, made)| match &made.object {
@@ -82,11 +84,16 @@ pub(super) fn objects(world: &World, key: &DcKey) -> Vec<Desired> {
             object: scheduled_object(made, dc, key)?,
         })),
         Object::Ours { uid } if made.expired => {
-            Some(Desired::Expired(Expired { dc: key.clone(), name: name.clone(), uid: uid.clone() }))
+            Some(Desired::Expired(Expired { dc: key.clone(), name: name.clone(), uid: uid.clone(), ttl: None }))
         }
         Object::Ours { .. } | Object::Foreign { .. } => None,
     });
-    wanted.collect()
+    let over = dc.lapses.keys().filter_map(|uid| {
+        let operation = dc.operation(uid).filter(|operation| operation.expired)?;
+        let (name, ttl) = (operation.request.meta.name.clone(), operation.request.rules.ttl);
+        Some(Desired::Expired(Expired { dc: key.clone(), name, uid: uid.clone(), ttl }))
+    });
+    wanted.chain(over).collect()
 }
 
 impl Writer {
@@ -112,9 +119,18 @@ impl Writer {
         Ok(ObjectCreated { schedule, name, uid: uid.into(), foreign }.into())
     }
 
-    /// Deletes a job that a schedule does not keep: this one, and no other of its name.
+    /// Deletes a job that is not kept: this one, and no other of its name. A time to live is looked at once more: whoever
+    /// changes it in time keeps the job.
     pub(super) async fn expire(&self, job: &Expired) -> Result<(), Trouble> {
         let kind = ObjectKind::MedusaBackupJob;
+        if let Some(ttl) = job.ttl {
+            let api: Api<MedusaBackupJob> = Api::namespaced(self.client.clone(), &job.dc.namespace);
+            let found = answer(kind.as_str(), api.get(&job.name)).await?;
+            let lives = found.spec.ttl_seconds_after_finished.and_then(|seconds| u32::try_from(seconds).ok());
+            if found.uid().as_deref() != Some(job.uid.as_str()) || lives != Some(ttl) {
+                return Err(Trouble::Gone);
+            }
+        }
         self.delete::<MedusaBackupJob>(kind, &job.dc.namespace, &job.name, &job.uid).await
     }
 }

@@ -3,7 +3,7 @@
 use crate::story::{Story, audit, dc, two_backups, uid};
 use stheno_events::backup::{Call, EffectClaimed, NodeUnanswered, Queued, WaitReason};
 use stheno_events::datacenter::Led;
-use stheno_events::observed::{BackupJob, BackupType, Meta, Task, TaskOperation};
+use stheno_events::observed::{BackupJob, BackupType, JobRules, Meta, Task, TaskOperation};
 use stheno_events::{Digest, Epoch, Event, Fact, PodName, Process, Uid, task};
 
 async fn why(story: &Story, name: &str) -> String {
@@ -26,6 +26,7 @@ fn asked_too(story: &mut Story, name: &str, job: u32) {
         backup_type: BackupType::Full,
         owned: true,
         schedule: None,
+        rules: JobRules::default(),
         annotations: Default::default(),
     };
     let message = "waits for backup nightly-1 of the same datacenter".into();

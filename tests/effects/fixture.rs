@@ -14,6 +14,7 @@ pub fn pace() -> Pace {
         connect: Duration::from_secs(2),
         unary: Duration::from_millis(500),
         async_backup: Duration::from_millis(700),
+        stop: Duration::from_millis(500),
         listing: Duration::from_millis(500),
         listing_all: Duration::from_millis(500),
         purge: Duration::from_secs(2),

@@ -5,9 +5,10 @@ use crate::support::sidecar::FalseSidecar;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use stheno::effects::{Report, Runner, Sidecars};
-use stheno_decide::Effect;
+use stheno_decide::{Effect, EffectKey};
 use stheno_events::Event;
-use stheno_events::backup::{self, SidecarKind};
+use stheno_events::backup::{self, Call, SidecarKind};
+use stheno_rpc::medusa::StatusType;
 use stheno_rpc::sidecar::node_state::Phase;
 use tonic::Status;
 
@@ -221,4 +222,59 @@ async fn a_later_leader_is_told_apart() {
     // What runs already may run on under the later leader.
     runner.start(effect(resume(), &serving));
     assert!(unanswered(&facts(&mut runner).await).in_doubt);
+}
+
+fn stop() -> Call {
+    Call::Stop("dc1-r1-sts-0".into())
+}
+
+fn accepted(effect: Effect) -> Effect {
+    Effect { accepted: true, sidecar: Some(SidecarKind::Stheno), ..effect }
+}
+
+#[tokio::test]
+async fn ours_breaks_off_and_says_so_and_what_had_ended_stays_what_it_was() {
+    let fake = FalseSidecar::new();
+    let serving = fake.serve_ours();
+    let mut runner = runner();
+    runner.start(effect(stop(), &serving));
+    let early = facts(&mut runner).await;
+    assert_eq!(kinds(&early), ["node_unanswered"]);
+    assert!(unanswered(&early).not_found && unanswered(&early).in_doubt, "a start may still be on its way");
+
+    runner.start(effect(start(), &serving));
+    assert_eq!(next_kind(&mut runner).await, "backup.node_started");
+    let stopping = accepted(effect(stop(), &serving));
+    runner.start(Effect { key: EffectKey { serial: 2, ..stopping.key.clone() }, ..stopping });
+    let mut ends = facts(&mut runner).await;
+    // The call that followed it hears of the end, too.
+    ends.extend(facts(&mut runner).await);
+    let failed = |event: &backup::Event| matches!(event, backup::Event::NodeFailed(e) if !e.retryable && &*e.reason == "the backup was cancelled");
+    assert!(ends.len() == 2 && ends.iter().all(failed), "{ends:?}");
+    assert_eq!(fake.calls().last().map(String::as_str), Some("Cancel nightly job-uid 1 7"));
+
+    fake.phase(Phase::Finished);
+    runner.start(accepted(effect(stop(), &serving)));
+    assert_eq!(kinds(&facts(&mut runner).await), ["node_finished"]);
+    assert_eq!(fake.count("StartBackup"), 1, "nothing was begun in order to end it");
+}
+
+/// An older version of our sidecar, and stock Medusa: both are followed to their end.
+#[tokio::test]
+async fn who_cannot_break_off_is_followed() {
+    let fake = FalseSidecar::new();
+    fake.script().errors.insert("Cancel", [Status::unimplemented("unknown service")].into());
+    fake.script().status = Some(StatusType::Success);
+    let serving = fake.serve_ours();
+    let mut runner = runner();
+    runner.start(accepted(effect(stop(), &serving)));
+    assert_eq!(kinds(&facts(&mut runner).await), ["node_finished"]);
+    assert_eq!(fake.calls(), ["Capabilities", "Cancel nightly job-uid 1 7", "BackupStatus nightly"]);
+
+    let stock = FalseSidecar::new();
+    stock.script().status = Some(StatusType::Failed);
+    let serving = stock.serve_stock();
+    runner.start(Effect { sidecar: Some(SidecarKind::Medusa), accepted: true, ..effect(stop(), &serving) });
+    assert_eq!(kinds(&facts(&mut runner).await), ["node_failed"]);
+    assert_eq!(stock.calls(), ["BackupStatus nightly"]);
 }

@@ -131,9 +131,17 @@ async fn what_our_own_schemas_refuse_names_its_field(client: &Client) {
         ("MedusaBackupJob", json!({ "cassandraDatacenter": "" })),
         ("MedusaBackupJob", json!({ "cassandraDatacenter": 5 })),
         ("MedusaBackupJob", json!({ "cassandraDatacenter": dc, "backupType": "weekly" })),
+        ("MedusaBackupJob", json!({ "cassandraDatacenter": dc, "parallelism": 0 })),
+        ("MedusaBackupJob", json!({ "cassandraDatacenter": dc, "backoffLimit": -1 })),
+        ("MedusaBackupJob", json!({ "cassandraDatacenter": dc, "activeDeadlineSeconds": 0 })),
+        ("MedusaBackupJob", json!({ "cassandraDatacenter": dc, "ttlSecondsAfterFinished": -1 })),
         ("MedusaBackup", json!({ "backupType": "full" })),
         ("MedusaBackupSchedule", json!({ "backupSpec": { "cassandraDatacenter": dc } })),
         ("MedusaBackupSchedule", json!({ "cronSchedule": "@daily", "backupSpec": {} })),
+        (
+            "MedusaBackupSchedule",
+            json!({ "cronSchedule": "@daily", "backupSpec": { "cassandraDatacenter": dc, "parallelism": 0 } }),
+        ),
         ("MedusaTask", json!({ "cassandraDatacenter": dc, "operation": "clean" })),
         ("MedusaConfiguration", json!({ "storageProperties": { "storageProvider": "floppy" } })),
     ] {

@@ -8,7 +8,7 @@ use stheno::observe::{self, Mirror, Options, Sight};
 use stheno::publish::{self, Publisher};
 use stheno_decide::engine::{Appended, Command, Engine, Identity};
 use stheno_decide::{Call, Effect, EffectKey};
-use stheno_events::backup::{self, BackupNode, NodeFinished, NodeStarted, SidecarKind, Summarised};
+use stheno_events::backup::{self, BackupNode, NodeFailed, NodeFinished, NodeStarted, SidecarKind, Summarised};
 use stheno_events::task;
 use stheno_events::{DcKey, Digest, Event, EventId, Uid};
 use stheno_projections::World;
@@ -167,6 +167,10 @@ impl Operator {
                 NodeFinished { job, pod: pod.clone(), attempt, bytes: Some(1_000), files: Some(3), reused: None }
                     .into(),
             ],
+            Call::Backup(backup::Call::Stop(pod)) => {
+                let reason = "the backup was cancelled".into();
+                vec![NodeFailed { job, pod: pod.clone(), attempt, reason, retryable: false }.into()]
+            }
             Call::Task(task::Call::Purge(pod) | task::Call::Prepare(pod)) => {
                 let purged = Some(task::Purged { backups: 1, objects: 5, bytes: 500, within_grace: 2 });
                 vec![task::NodeFinished { task: job, pod: pod.clone(), attempt, purged }.into()]

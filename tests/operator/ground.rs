@@ -123,11 +123,18 @@ impl Ground {
     }
 
     pub async fn job(&self, name: &str) -> String {
+        self.job_with(name, json!({})).await
+    }
+
+    /// A job with these fields beside the datacenter; its UID.
+    pub async fn job_with(&self, name: &str, rules: Value) -> String {
+        let mut spec = rules;
+        spec["cassandraDatacenter"] = json!("dc1");
         let job = self.create(json!({
             "apiVersion": "medusa.k8ssandra.io/v1alpha1",
             "kind": "MedusaBackupJob",
             "metadata": { "name": name },
-            "spec": { "cassandraDatacenter": "dc1" },
+            "spec": spec,
         }));
         job.await.uid().unwrap()
     }

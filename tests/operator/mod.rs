@@ -10,6 +10,7 @@ mod doubt;
 mod embedded;
 mod frozen;
 mod full;
+mod jobs;
 mod leaders;
 mod refused;
 mod schedule;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stheno_decide::Observation;
-use stheno_events::observed::{self, BackupJob, BackupType, Gone, Meta, ObjectKind, Pod, Sidecar};
+use stheno_events::observed::{self, BackupJob, BackupType, Gone, JobRules, Meta, ObjectKind, Pod, Sidecar};
 use stheno_events::{PodName, Uid};
 
 pub(crate) const NAMESPACE: &str = "prod";
@@ -152,7 +152,7 @@ impl Api {
         }))
     }
 
-    pub(crate) fn job(&mut self, name: &str, now: stheno_events::Time) -> Change {
+    pub(crate) fn job(&mut self, name: &str, rules: JobRules, now: stheno_events::Time) -> Change {
         let meta = self.meta(name, now);
         let job = BackupJob {
             meta,
@@ -160,6 +160,7 @@ impl Api {
             backup_type: BackupType::Differential,
             owned: false,
             schedule: None,
+            rules,
             annotations: BTreeMap::new(),
         };
         self.put(Body::Job(job, JobStatus::default()))
@@ -180,6 +181,7 @@ impl Api {
             // Of many slots each would be too much to make up for.
             catch_up: if cron.starts_with("* ") { observed::CatchUp::Latest } else { observed::CatchUp::All },
             starting_deadline: None,
+            rules: JobRules::default(),
             keep_complete: None,
             keep_failed: None,
             owned: true,
@@ -192,7 +194,7 @@ impl Api {
             return None;
         }
         *self.jobs_created.entry(name.into()).or_default() += 1;
-        let Change::Is(mut body) = self.job(name, now) else { return None };
+        let Change::Is(mut body) = self.job(name, JobRules::default(), now) else { return None };
         if let Body::Job(job, _) = &mut body {
             job.schedule = Some(schedule);
         }
@@ -287,6 +289,17 @@ impl Api {
         }
         self.version = next;
         body.meta_mut().resource_version = next.to_string().into();
+        Some(Change::Is(body.clone()))
+    }
+
+    /// Edits a job; `None` when it is gone.
+    pub(crate) fn edit(&mut self, uid: &Uid, change: impl FnOnce(&mut BackupJob)) -> Option<Change> {
+        let next = self.version + 1;
+        let body = self.objects.get_mut(uid)?;
+        let Body::Job(job, _) = body else { return None };
+        change(job);
+        job.meta.resource_version = next.to_string().into();
+        self.version = next;
         Some(Change::Is(body.clone()))
     }
 

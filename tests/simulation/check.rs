@@ -3,12 +3,17 @@
 mod tasks;
 
 use crate::api::Body;
-use crate::sidecar::Kind;
+use crate::sidecar::{Kind, Sidecar};
 use crate::sim::{OLD, Sim, UNKNOWN, dc, epochs, time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use stheno::audit::{Entry, redecide::Redecider, verify::Verifier};
 use stheno_decide::cron::{Cron, Tz};
-use stheno_events::{Aggregate, Digest, Event, Fact, LogId, Process, Uid, backup, observed, operator, schedule};
+use stheno_decide::policy;
+use stheno_events::backup::{Call, Outcome};
+use stheno_events::{
+    Aggregate, Digest, Event, Fact, LogId, PodName, Process, Uid, backup, observed, operator, schedule,
+};
+use stheno_projections::Datacenter;
 use stheno_projections::backup::Stage;
 
 /// What a run came to, without its times.
@@ -37,6 +42,9 @@ pub(crate) fn all(sim: &Sim) -> Result<Ending, String> {
     accepted(sim)?;
     slots(sim)?;
     tasks::lawful(sim)?;
+    stopped(sim)?;
+    expired(sim)?;
+    suspended(sim)?;
     ending(sim)
 }
 
@@ -95,7 +103,8 @@ fn terminals(sim: &Sim) -> Result<(), String> {
     for (index, stored) in sim.log.messages.iter().enumerate() {
         for fact in &stored.envelope.events {
             let Fact::Known(Event::Backup(event)) = fact else { continue };
-            if matches!(event, backup::Event::ObjectCreated(_)) {
+            // A time to live is a process of its own, and begins where this one ends.
+            if matches!(event, backup::Event::ObjectCreated(_) | backup::Event::Expired(_)) {
                 continue;
             }
             if let Some(end) = ended.get(event.job()) {
@@ -198,6 +207,96 @@ pub(crate) fn slots(sim: &Sim) -> Result<(u64, u64), String> {
     Ok((ended, ran.len() as u64))
 }
 
+/// As long as the log shows a job suspended, nothing of it is started.
+fn suspended(sim: &Sim) -> Result<(), String> {
+    let mut held = BTreeSet::new();
+    for fact in sim.log.messages.iter().flat_map(|stored| &stored.envelope.events) {
+        match fact {
+            Fact::Known(Event::Observed(observed::Event::BackupJob(job))) if job.rules.suspended => {
+                held.insert(job.meta.uid.clone());
+            }
+            Fact::Known(Event::Observed(observed::Event::BackupJob(job))) => drop(held.remove(&job.meta.uid)),
+            Fact::Known(Event::Backup(backup::Event::Started(e))) if held.contains(&e.job) => {
+                return Err(format!("{:?} is suspended, and starts", e.job));
+            }
+            Fact::Known(Event::Backup(backup::Event::EffectClaimed(e)))
+                if matches!(e.call, Call::Start(_)) && held.contains(&e.job) =>
+            {
+                return Err(format!("{:?} is suspended, and {:?} is claimed", e.job, e.call));
+            }
+            Fact::Known(_) | Fact::Unknown { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// A job with a time to live is gone in the end, by one decision; its MedusaBackup is there all the same.
+fn expired(sim: &Sim) -> Result<(), String> {
+    let mut gone = BTreeMap::<&Uid, u64>::new();
+    for fact in sim.log.messages.iter().flat_map(|stored| &stored.envelope.events) {
+        if let Fact::Known(Event::Backup(backup::Event::Expired(e))) = fact {
+            *gone.entry(&e.job).or_default() += 1;
+        }
+    }
+    if let Some((job, times)) = gone.iter().find(|(_, times)| **times != 1) {
+        return Err(format!("it was decided {times} times that {job:?} is to go"));
+    }
+    let jobs = sim.api.objects.values().filter(|body| matches!(body, Body::Job(..))).count();
+    if sim.plan.rules.ttl.is_some() && jobs > 0 {
+        return Err(format!("{jobs} jobs have outlived their time"));
+    }
+    Ok(())
+}
+
+/// Exclusion: when a job has ended nothing of it is at work, on nodes that were not given up; and nothing of it is begun
+/// once it is to stop, which it is not before its time.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the law speaks of these events")]
+fn stopped(sim: &Sim) -> Result<(), String> {
+    let (mut lost, mut started, mut stops) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
+    for stored in &sim.log.messages {
+        let at = stored.envelope.at;
+        for fact in &stored.envelope.events {
+            let Fact::Known(Event::Backup(event)) = fact else { continue };
+            let job = event.job();
+            match event {
+                backup::Event::Started(_) => drop(started.insert(job.clone(), at)),
+                // One whose turn never came is not at work either.
+                backup::Event::NodeLost(e) if e.reason.contains("before its turn") => {}
+                backup::Event::NodeLost(e) => drop(lost.insert((job.clone(), e.pod.clone()))),
+                backup::Event::OutcomeDecided(e) if e.outcome.stops() => {
+                    let since = started.get(job).copied();
+                    let long = sim
+                        .plan
+                        .rules
+                        .active_deadline
+                        .map_or(policy::BACKUP_DEADLINE, |seconds| chrono::TimeDelta::seconds(seconds.into()));
+                    if e.outcome == Outcome::DeadlineExceeded && since.is_none_or(|since| at < since + long) {
+                        return Err(format!("{job:?} is stopped at {at}, it runs since {since:?}"));
+                    }
+                    stops.insert(job.clone());
+                }
+                backup::Event::EffectClaimed(e)
+                    if matches!(e.call, Call::Start(_) | Call::Resume(_)) && stops.contains(job) =>
+                {
+                    return Err(format!("{:?} is claimed for {job:?}, which is to stop", e.call));
+                }
+                backup::Event::Completed(_) | backup::Event::Failed(_) => {
+                    let ms = u64::try_from((at - time(0)).num_milliseconds()).unwrap_or(0);
+                    let works = |(pod, sidecar): (&PodName, &Sidecar)| {
+                        let given_up = lost.contains(&(job.clone(), pod.clone()));
+                        (!given_up && sidecar.works_on(job, ms)).then(|| pod.clone())
+                    };
+                    if let Some(pod) = sim.sidecars.iter().find_map(works) {
+                        return Err(format!("{job:?} has ended at {at}, and {pod} is at work on it"));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 /// No overlapping effects: starts come in the order of terms, and a stock sidecar is never asked twice.
 fn sidecars(sim: &Sim) -> Result<(), String> {
     for (pod, sidecar) in &sim.sidecars {
@@ -205,6 +304,10 @@ fn sidecars(sim: &Sim) -> Result<(), String> {
             let epochs = epochs(starts);
             if !epochs.is_sorted() {
                 return Err(format!("{pod}: starts of {name} in terms {epochs:?}"));
+            }
+            let again = sim.plan.rules.backoff_limit.unwrap_or(policy::BACKOFF_LIMIT);
+            if starts.len() as u64 > 1 + u64::from(again) {
+                return Err(format!("{pod}: {name} was begun {} times, {again} more were allowed", starts.len()));
             }
             if sidecar.kind == Kind::Medusa && starts.len() > 1 {
                 return Err(format!("{pod}: a stock sidecar was asked {} times for {name}", starts.len()));
@@ -224,6 +327,24 @@ fn folds(sim: &Sim) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// How jobs ended that are there no more.
+#[allow(clippy::wildcard_enum_match_arm, reason = "a job ends with one of two events")]
+fn forgotten(sim: &Sim, dc: &Datacenter) -> Vec<String> {
+    let mut outcomes = Vec::new();
+    for fact in sim.log.messages.iter().flat_map(|stored| &stored.envelope.events) {
+        let Fact::Known(Event::Backup(event)) = fact else { continue };
+        if dc.operation(event.job()).is_some() {
+            continue;
+        }
+        match event {
+            backup::Event::Completed(_) => outcomes.push("Complete, gone".to_owned()),
+            backup::Event::Failed(e) => outcomes.push(format!("{:?}, gone", e.outcome)),
+            _ => {}
+        }
+    }
+    outcomes
 }
 
 fn ending(sim: &Sim) -> Result<Ending, String> {
@@ -274,6 +395,12 @@ fn ending(sim: &Sim) -> Result<Ending, String> {
             ending.backups.push(name.to_string());
         }
     }
+    let forgotten = forgotten(sim, dc);
+    let complete = forgotten.iter().filter(|outcome| outcome.starts_with("Complete")).count() + ending.backups.len();
+    if sim.api.created.len() != complete && !sim.plan.put_back && !sim.plan.tasks {
+        return Err(format!("{complete} backups are complete, and {:?} were created", sim.api.created));
+    }
+    ending.outcomes.extend(forgotten);
     if ending.outcomes.is_empty() {
         return Err("no job reached the log".into());
     }

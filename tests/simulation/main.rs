@@ -23,7 +23,8 @@ mod sidecar;
 mod sim;
 
 use sidecar::Kind;
-use sim::{Faults, Plan, Sim};
+use sim::{Faults, Plan, Sim, Wish};
+use stheno_events::observed::JobRules;
 
 fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -42,19 +43,25 @@ fn calm(kind: Kind) -> Plan {
         schedule: None,
         outages: false,
         tasks: false,
+        rules: JobRules::default(),
+        wish: None,
     }
 }
 
-fn crash_points(kind: Kind, test: &str) {
-    let mut calm_run = Sim::new(calm(kind));
+fn crash_points(plan: Plan, test: &str) {
+    crash_points_of(plan, test, |ending| ending.outcomes == ["Complete"]);
+}
+
+fn crash_points_of(plan: Plan, test: &str, well: impl Fn(&check::Ending) -> bool) {
+    let mut calm_run = Sim::new(plan);
     calm_run.run();
     let expected = check::all(&calm_run).unwrap_or_else(|fault| panic!("without a crash: {fault}"));
-    assert_eq!(expected.outcomes, ["Complete"], "the calm run backs up");
+    assert!(well(&expected), "the calm run backs up: {expected:?}");
     let points = calm_run.points();
     assert!(points > 30, "a backup of three nodes has more than {points} crash points");
     let chosen: Vec<u64> = env("STHENO_SIM_POINT").map_or_else(|| (0..points).collect(), |point| vec![point]);
     for point in &chosen {
-        let mut sim = Sim::new(Plan { crash_at: Some(*point), ..calm(kind) });
+        let mut sim = Sim::new(Plan { crash_at: Some(*point), ..plan });
         sim.run();
         let replay = format!("STHENO_SIM_POINT={point} cargo test --test simulation {test}");
         let found = check::all(&sim).unwrap_or_else(|fault| panic!("crash point {point}: {fault}\nreplay: {replay}"));
@@ -94,14 +101,12 @@ fn a_schedule_through_everything() {
         kind: if seed % 2 == 0 { Kind::Stheno } else { Kind::Medusa },
         nodes: 1 + seed % 2,
         seed,
-        crash_at: None,
         faults: Faults { user_deletes: 0, ..Faults::everything() },
         operators: 2,
-        put_back: false,
         // The last slots come an hour before the end: what they start ends too.
         schedule: Some(if seed % 3 == 0 { "* 0-1 * * *" } else { "*/20 0-1 * * *" }),
         outages: seed % 4 != 0,
-        tasks: false,
+        ..calm(Kind::Stheno)
     });
 }
 
@@ -136,19 +141,130 @@ fn tasks_through_everything() {
         kind: if seed % 2 == 0 { Kind::Stheno } else { Kind::Medusa },
         nodes: 1 + seed % 3,
         seed,
-        crash_at: None,
         faults: Faults { user_deletes: 0, ..Faults::everything() },
         operators: 2,
-        put_back: false,
-        schedule: None,
-        outages: false,
         tasks: true,
+        ..calm(Kind::Stheno)
     });
 }
 
 #[test]
 fn crash_before_and_after_each_edge_with_our_sidecar() {
-    crash_points(Kind::Stheno, "crash_before_and_after_each_edge_with_our_sidecar");
+    crash_points(calm(Kind::Stheno), "crash_before_and_after_each_edge_with_our_sidecar");
+}
+
+/// One node after the other: a place that a crash leaves behind is taken again, and never twice.
+#[test]
+fn crash_before_and_after_each_edge_with_one_node_at_a_time() {
+    let rules = JobRules { parallelism: Some(1), ..JobRules::default() };
+    let plan = Plan { rules, ..calm(Kind::Stheno) };
+    crash_points(plan, "crash_before_and_after_each_edge_with_one_node_at_a_time");
+}
+
+/// Jobs with rules of their own, two leaders, faults of every kind: no more nodes at work than allowed, none tried again
+/// more often than allowed.
+#[test]
+fn jobs_with_rules_through_everything() {
+    seeds("jobs_with_rules_through_everything", 1_000, |seed| Plan {
+        kind: if seed % 2 == 0 { Kind::Stheno } else { Kind::Medusa },
+        nodes: 2 + seed % 4,
+        seed,
+        faults: Faults { sidecar_failures: 200, ..Faults::everything() },
+        operators: 2,
+        rules: rules(seed),
+        ..calm(Kind::Stheno)
+    });
+}
+
+/// Rules that differ from seed to seed.
+fn rules(seed: u64) -> JobRules {
+    let one_of =
+        |draw: u64, choices: &[Option<u32>]| choices[usize::try_from(draw).expect("a small number") % choices.len()];
+    JobRules {
+        parallelism: one_of(seed / 2, &[Some(1), Some(2), None]),
+        backoff_limit: one_of(seed / 6, &[Some(0), Some(1), None, Some(4)]),
+        active_deadline: one_of(seed / 24, &[None, Some(10), Some(30)]),
+        ttl: None,
+        suspended: false,
+    }
+}
+
+/// A job that a person holds back on its way and lets go on: nothing is started meanwhile, and it ends.
+#[test]
+fn suspended_jobs_through_everything() {
+    seeds("suspended_jobs_through_everything", 600, |seed| Plan {
+        kind: if seed % 2 == 0 { Kind::Stheno } else { Kind::Medusa },
+        nodes: 2 + seed % 3,
+        seed,
+        faults: Faults::everything(),
+        operators: 2,
+        rules: JobRules { suspended: seed % 5 == 0, ..rules(seed / 2) },
+        wish: Some(Wish::Suspend),
+        ..calm(Kind::Stheno)
+    });
+}
+
+/// Jobs that live for a while after their end: each is deleted once, by a decision of the log, and its backup stays.
+#[test]
+fn jobs_with_a_time_to_live_through_everything() {
+    seeds("jobs_with_a_time_to_live_through_everything", 600, |seed| Plan {
+        kind: if seed % 2 == 0 { Kind::Stheno } else { Kind::Medusa },
+        nodes: 1 + seed % 3,
+        seed,
+        faults: Faults { user_deletes: 0, ..Faults::everything() },
+        operators: 2,
+        rules: JobRules { ttl: Some(if seed % 5 == 0 { 0 } else { 60 }), ..rules(seed / 2) },
+        wish: Some(if seed % 3 == 0 { Wish::Cancel } else { Wish::Patience }),
+        ..calm(Kind::Stheno)
+    });
+}
+
+/// A leader that dies around the end of a job that is to go at once: it goes, and its backup stays.
+#[test]
+fn crash_before_and_after_each_edge_of_a_job_that_goes_at_once() {
+    let rules = JobRules { ttl: Some(0), ..JobRules::default() };
+    let expected = |ending: &check::Ending| ending.outcomes == ["Complete, gone"];
+    let plan = Plan { rules, ..calm(Kind::Stheno) };
+    crash_points_of(plan, "crash_before_and_after_each_edge_of_a_job_that_goes_at_once", expected);
+}
+
+/// A job that is cancelled, deleted or runs too long, and another one behind it: whoever leads, whatever was lost, nothing
+/// of the first is at work when it has ended and the other one starts.
+#[test]
+fn stopped_jobs_through_everything() {
+    seeds("stopped_jobs_through_everything", 1_500, |seed| Plan {
+        kind: if seed % 2 == 0 { Kind::Stheno } else { Kind::Medusa },
+        nodes: 1 + seed % 4,
+        seed,
+        faults: if seed % 3 == 0 { Faults::leaders() } else { Faults { user_deletes: 0, ..Faults::everything() } },
+        operators: 1 + seed % 2,
+        rules: rules(seed / 3),
+        wish: Some([Wish::Patience, Wish::Cancel, Wish::Delete][usize::try_from(seed / 2 % 3).expect("small")]),
+        ..calm(Kind::Stheno)
+    });
+}
+
+/// A leader that dies while a job is stopped: the next one stops it, and nothing stays at work.
+#[test]
+fn crash_before_and_after_each_edge_of_a_job_that_runs_too_long() {
+    let test = "crash_before_and_after_each_edge_of_a_job_that_runs_too_long";
+    let rules = JobRules { active_deadline: Some(1), ..JobRules::default() };
+    for kind in [Kind::Stheno, Kind::Medusa] {
+        let plan = Plan { rules, wish: Some(Wish::Patience), ..calm(kind) };
+        let mut calm_run = Sim::new(plan);
+        calm_run.run();
+        let expected = check::all(&calm_run).unwrap_or_else(|fault| panic!("without a crash: {fault}"));
+        assert!(expected.outcomes.contains(&"DeadlineExceeded".to_owned()), "{expected:?}");
+        let points = calm_run.points();
+        let chosen: Vec<u64> = env("STHENO_SIM_POINT").map_or_else(|| (0..points).collect(), |point| vec![point]);
+        for point in &chosen {
+            let mut sim = Sim::new(Plan { crash_at: Some(*point), ..plan });
+            sim.run();
+            let replay = format!("STHENO_SIM_POINT={point} cargo test --test simulation {test}");
+            check::all(&sim).unwrap_or_else(|fault| panic!("{kind:?}, crash point {point}: {fault}\nreplay: {replay}"));
+        }
+        println!("{test}: {} crash points", chosen.len());
+    }
 }
 
 /// A stock sidecar cannot be asked twice: a crash between claim and answer may leave a node whose start never arrived,
@@ -195,32 +311,22 @@ fn seeds(test: &str, count: u64, plan: impl Fn(u64) -> Plan) {
 #[test]
 fn two_leaders_with_our_sidecars() {
     seeds("two_leaders_with_our_sidecars", 1_500, |seed| Plan {
-        kind: Kind::Stheno,
         nodes: 3,
         seed,
-        crash_at: None,
         faults: Faults::leaders(),
         operators: 2,
-        put_back: false,
-        schedule: None,
-        outages: false,
-        tasks: false,
+        ..calm(Kind::Stheno)
     });
 }
 
 #[test]
 fn two_leaders_with_stock_sidecars() {
     seeds("two_leaders_with_stock_sidecars", 1_500, |seed| Plan {
-        kind: Kind::Medusa,
         nodes: 3,
         seed,
-        crash_at: None,
         faults: Faults::leaders(),
         operators: 2,
-        put_back: false,
-        schedule: None,
-        outages: false,
-        tasks: false,
+        ..calm(Kind::Medusa)
     });
 }
 
@@ -230,13 +336,9 @@ fn everything_at_once() {
         kind: if seed % 2 == 0 { Kind::Stheno } else { Kind::Medusa },
         nodes: 1 + seed % 4,
         seed,
-        crash_at: None,
         faults: Faults::everything(),
         operators: 2,
-        put_back: false,
-        schedule: None,
-        outages: false,
-        tasks: false,
+        ..calm(Kind::Stheno)
     });
 }
 
@@ -248,13 +350,10 @@ fn an_older_store_is_put_back() {
         kind: if seed % 2 == 0 { Kind::Stheno } else { Kind::Medusa },
         nodes: 1 + seed % 3,
         seed,
-        crash_at: None,
         faults: if seed % 3 == 0 { Faults::default() } else { Faults::leaders() },
         operators: 1 + seed % 2,
         put_back: true,
-        schedule: None,
-        outages: false,
-        tasks: false,
+        ..calm(Kind::Stheno)
     });
 }
 
@@ -266,12 +365,8 @@ fn night() {
         kind: if seed % 2 == 0 { Kind::Stheno } else { Kind::Medusa },
         nodes: 1 + seed % 6,
         seed,
-        crash_at: None,
         faults: Faults::everything(),
         operators: 2 + seed % 2,
-        put_back: false,
-        schedule: None,
-        outages: false,
-        tasks: false,
+        ..calm(Kind::Stheno)
     });
 }

@@ -18,7 +18,7 @@ pub(crate) struct Work {
     pub(crate) visible_ms: u64,
     pub(crate) ends_ms: u64,
     pub(crate) fails: bool,
-    /// Stock: the thread died with its process.
+    /// It was broken off; stock: the thread died with its process.
     pub(crate) dead: bool,
 }
 
@@ -78,6 +78,23 @@ impl Sidecar {
         self.status(now, name)
     }
 
+    /// Ours breaks off what runs; what has ended stays what it is.
+    pub(crate) fn cancel(&mut self, now: u64, name: &Arc<str>, operation: &Uid, epoch: Epoch) -> Answer {
+        if now < self.away_until {
+            return Answer::Unreachable;
+        }
+        if epoch < self.epoch {
+            return Answer::Fenced;
+        }
+        self.epoch = epoch;
+        match self.works.get_mut(name).filter(|work| work.operation == *operation) {
+            None => return Answer::NotFound,
+            Some(work) if now < work.ends_ms => (work.ends_ms, work.dead) = (now, true),
+            Some(_) => {}
+        }
+        self.status(now, name)
+    }
+
     pub(crate) fn status(&self, now: u64, name: &Arc<str>) -> Answer {
         if now < self.away_until {
             return Answer::Unreachable;
@@ -95,6 +112,11 @@ impl Sidecar {
     /// Whether its part of a backup lies in the bucket.
     pub(crate) fn finished(&self, now: u64, name: &Arc<str>) -> bool {
         self.works.get(name).is_some_and(|work| now >= work.ends_ms && !work.fails && !work.dead)
+    }
+
+    /// Whether something of an operation is at work here.
+    pub(crate) fn works_on(&self, operation: &Uid, now: u64) -> bool {
+        self.works.values().any(|work| work.operation == *operation && !work.dead && now < work.ends_ms)
     }
 
     /// The process restarts: ours goes on where it was, stock Medusa's threads are gone.

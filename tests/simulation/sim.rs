@@ -8,10 +8,11 @@ mod plan;
 mod publish;
 mod store;
 mod tasks;
+mod wishes;
 
 pub(crate) use calls::epochs;
 use happening::Happening;
-pub(crate) use plan::{Faults, Plan};
+pub(crate) use plan::{Faults, Plan, Wish};
 pub(crate) use tasks::{OLD, UNKNOWN};
 
 use crate::api::{Api, Body, Change, DC, NAMESPACE};
@@ -52,6 +53,8 @@ pub(crate) struct Sim {
     pub(crate) bucket: BTreeSet<Arc<str>>,
     /// A copy of the API server's store.
     copy: Option<Api>,
+    /// The next wish holds the job back, the one after it lets it go on.
+    suspends: bool,
     trace: bool,
 }
 
@@ -88,6 +91,7 @@ impl Sim {
             deleted_by_user: BTreeSet::new(),
             bucket: BTreeSet::new(),
             copy: None,
+            suspends: true,
             trace: std::env::var_os("STHENO_SIM_TRACE").is_some(),
         };
         sim.api.datacenter(i32::try_from(plan.nodes).expect("few nodes"), time(0));
@@ -104,9 +108,10 @@ impl Sim {
         let at = 1_000 + sim.below(500);
         let change = match plan.schedule {
             Some(cron) => sim.api.schedule(cron, time(at)),
-            None => sim.api.job("nightly", time(at)),
+            None => sim.api.job("nightly", plan.rules, time(at)),
         };
         sim.tell(&change);
+        sim.plan_wish(&change);
         if plan.outages {
             let (begin, long) = (600_000 + sim.below(3_000_000), 60_000 + sim.below(4_200_000));
             sim.after(begin, Happening::Outage(long));

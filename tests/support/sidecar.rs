@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use stheno_rpc::medusa::medusa_server::{Medusa, MedusaServer};
 use stheno_rpc::medusa::{self as wire, StatusType};
 use stheno_rpc::sidecar as ours;
+use stheno_rpc::sidecar::keeper_server::{Keeper, KeeperServer};
 use stheno_rpc::sidecar::node_state::Phase;
 use stheno_rpc::sidecar::sidecar_server::{Sidecar, SidecarServer};
 use tokio::net::TcpListener;
@@ -108,7 +109,11 @@ impl FalseSidecar {
                 let listener = TcpListener::from_std(listener).unwrap();
                 let mut server = tonic::transport::Server::builder();
                 let router = server.add_service(MedusaServer::new(fake.clone()));
-                let router = if ours { router.add_service(SidecarServer::new(fake)) } else { router };
+                let router = if ours {
+                    router.add_service(SidecarServer::new(fake.clone())).add_service(KeeperServer::new(fake))
+                } else {
+                    router
+                };
                 tokio::select! {
                     () = stopped.cancelled() => {}
                     served = router.serve_with_incoming(TcpListenerStream::new(listener)) => served.unwrap(),
@@ -287,5 +292,46 @@ impl Sidecar for FalseSidecar {
             !std::mem::replace(&mut over, matches!(state.phase(), Phase::Finished | Phase::Failed))
         });
         Ok(Response::new(Box::pin(states.map(Ok))))
+    }
+}
+
+type Streamed<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Keeper for FalseSidecar {
+    type VerifyStream = Streamed<ours::VerifyState>;
+    type PlanPurgeStream = Streamed<ours::PurgePlan>;
+
+    /// What has ended stays what it is.
+    async fn cancel(&self, request: Request<ours::CancelRequest>) -> Result<Response<ours::CancelResponse>, Status> {
+        let request = request.into_inner();
+        let claim = request.claim.unwrap_or_default();
+        let argument = format!("{} {} {} {}", request.name, claim.operation, claim.attempt, claim.epoch);
+        self.called("Cancel", &argument).await?;
+        if self.state.borrow().operation != claim.operation {
+            return Err(Status::not_found("no such operation on this node"));
+        }
+        self.report(|state| {
+            if !matches!(state.phase(), Phase::Finished | Phase::Failed) {
+                state.set_phase(Phase::Failed);
+                state.reason = "the backup was cancelled".into();
+            }
+        });
+        Ok(Response::new(ours::CancelResponse { state: Some(self.state.borrow().clone()) }))
+    }
+
+    async fn list_backups(
+        &self,
+        _: Request<ours::ListBackupsRequest>,
+    ) -> Result<Response<ours::ListBackupsResponse>, Status> {
+        unimplemented("ListBackups")
+    }
+
+    async fn verify(&self, _: Request<ours::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+        unimplemented("Verify")
+    }
+
+    async fn plan_purge(&self, _: Request<ours::PlanPurgeRequest>) -> Result<Response<Self::PlanPurgeStream>, Status> {
+        unimplemented("PlanPurge")
     }
 }

@@ -10,7 +10,7 @@ use stheno_events::backup::{
     Outcome, OutcomeDecided, Progress, Queued, SidecarKind, Started, Summarised, WaitReason,
 };
 use stheno_events::datacenter::Led;
-use stheno_events::observed::{BackupJob, BackupType, Datacenter, Meta, Pod, Sidecar};
+use stheno_events::observed::{BackupJob, BackupType, Datacenter, JobRules, Meta, Pod, Sidecar};
 use stheno_events::operator::{Genesis, Leading};
 use stheno_events::{
     Aggregate, DcKey, Digest, Envelope, Epoch, Event, EventId, Fact, LAYOUT, LogId, PodName, Process, Time, Uid,
@@ -131,6 +131,7 @@ impl Story {
             backup_type: BackupType::Differential,
             owned: false,
             schedule: None,
+            rules: JobRules::default(),
             annotations: BTreeMap::new(),
         };
         let message = "the sidecar of pod c1-dc1-r2-sts-0 is not ready: see the logs of its container medusa".into();

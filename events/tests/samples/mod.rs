@@ -9,7 +9,7 @@ use std::sync::Arc;
 use stheno_events::backup::{self, BackupNode, Call, NodeProgress, Outcome, SidecarKind, WaitReason};
 use stheno_events::datacenter::{Incarnation, Led, Overtaken};
 use stheno_events::observed::{
-    self, BackupType, CatchUp, Meta, ObjectKind, ScheduledOperation, Sidecar, TaskOperation,
+    self, BackupType, CatchUp, JobRules, Meta, ObjectKind, ScheduledOperation, Sidecar, TaskOperation,
 };
 use stheno_events::operator::{ApiAccepted, Checkpoint, Genesis, Leading, SteppedDown};
 use stheno_events::schedule::{self, MissReason, SkipReason};
@@ -73,8 +73,26 @@ fn catch_up() -> BoxedStrategy<CatchUp> {
 }
 
 fn requested() -> BoxedStrategy<schedule::Requested> {
-    (text(), operation(), text(), backup_type())
-        .prop_map(|(name, operation, dc, backup_type)| schedule::Requested { name, operation, dc, backup_type })
+    (text(), operation(), text(), backup_type(), rules())
+        .prop_map(|(name, operation, dc, backup_type, rules)| schedule::Requested {
+            name,
+            operation,
+            dc,
+            backup_type,
+            rules,
+        })
+        .boxed()
+}
+
+fn rules() -> BoxedStrategy<JobRules> {
+    any::<([Option<u32>; 4], bool)>()
+        .prop_map(|([parallelism, backoff_limit, active_deadline, ttl], suspended)| JobRules {
+            parallelism,
+            backoff_limit,
+            active_deadline,
+            ttl,
+            suspended,
+        })
         .boxed()
 }
 
@@ -92,7 +110,13 @@ fn meta() -> BoxedStrategy<Meta> {
 }
 
 fn call() -> BoxedStrategy<Call> {
-    prop_oneof![pod().prop_map(Call::Start), pod().prop_map(Call::Resume), pod().prop_map(Call::Summary)].boxed()
+    prop_oneof![
+        pod().prop_map(Call::Start),
+        pod().prop_map(Call::Resume),
+        pod().prop_map(Call::Stop),
+        pod().prop_map(Call::Summary)
+    ]
+    .boxed()
 }
 
 fn task_call() -> BoxedStrategy<task::Call> {
@@ -154,6 +178,8 @@ fn outcome() -> BoxedStrategy<Outcome> {
         Outcome::Failed,
         Outcome::Refused,
         Outcome::DatacenterReplaced,
+        Outcome::DeadlineExceeded,
+        Outcome::Cancelled,
     ])
     .boxed()
 }
@@ -166,6 +192,7 @@ fn wait_reason() -> BoxedStrategy<WaitReason> {
         WaitReason::SidecarMissing,
         WaitReason::SidecarNotReady,
         WaitReason::OperationRunning,
+        WaitReason::Suspended,
     ])
     .boxed()
 }
@@ -175,9 +202,9 @@ pub fn kinds() -> Vec<BoxedStrategy<Event>> {
     let texts = || btree_map(text(), text(), 0..3);
     vec![
         // observed
-        (meta(), text(), backup_type(), any::<bool>(), option::of(uid()), texts())
-            .prop_map(|(meta, dc, backup_type, owned, schedule, annotations)| {
-                observed::BackupJob { meta, dc, backup_type, owned, schedule, annotations }.into()
+        (meta(), text(), backup_type(), any::<bool>(), option::of(uid()), rules(), texts())
+            .prop_map(|(meta, dc, backup_type, owned, schedule, rules, annotations)| {
+                observed::BackupJob { meta, dc, backup_type, owned, schedule, rules, annotations }.into()
             })
             .boxed(),
         (meta(), text(), backup_type(), option::of(uid()))
@@ -185,18 +212,19 @@ pub fn kinds() -> Vec<BoxedStrategy<Event>> {
             .boxed(),
         (
             (meta(), text(), backup_type(), text(), option::of(text()), any::<bool>()),
-            (operation(), option::of(text()), catch_up(), any::<[Option<u32>; 3]>(), any::<bool>()),
+            (operation(), option::of(text()), catch_up(), any::<[Option<u32>; 3]>(), any::<bool>(), rules()),
         )
             .prop_map(
                 |(
                     (meta, dc, backup_type, cron, time_zone, suspended),
-                    (operation, concurrency, catch_up, limits, owned),
+                    (operation, concurrency, catch_up, limits, owned, rules),
                 )| {
                     let [starting_deadline, keep_complete, keep_failed] = limits;
                     observed::Schedule {
                         meta,
                         dc,
                         backup_type,
+                        rules,
                         cron,
                         time_zone,
                         suspended,
@@ -352,6 +380,7 @@ pub fn kinds() -> Vec<BoxedStrategy<Event>> {
         (uid(), uid(), any::<bool>())
             .prop_map(|(job, uid, foreign)| backup::ObjectCreated { job, uid, foreign }.into())
             .boxed(),
+        uid().prop_map(|job| backup::Expired { job }.into()).boxed(),
         // schedule
         (uid(), any::<i64>(), option::of(time()))
             .prop_map(|(schedule, generation, next)| schedule::Accepted { schedule, generation, next }.into())

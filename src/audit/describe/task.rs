@@ -82,6 +82,8 @@ pub(in crate::audit) const fn outcome(outcome: Outcome) -> &'static str {
         Outcome::Failed => "failed",
         Outcome::Refused => "refused",
         Outcome::DatacenterReplaced => "void, the datacenter was replaced",
+        Outcome::DeadlineExceeded => "late, its time was over",
+        Outcome::Cancelled => "cancelled",
     }
 }
 

@@ -3,7 +3,6 @@
 use crate::{Context, Effect, EffectKey, policy};
 use chrono::TimeDelta;
 use stheno_events::Time;
-use stheno_events::backup::WaitReason;
 use stheno_projections::Datacenter;
 use stheno_projections::backup::{Claim, Node, NodeState, Operation, Stage};
 
@@ -23,7 +22,7 @@ pub fn due(dc: &Datacenter, context: Context<'_>) -> Vec<Effect> {
             Stage::Closing { reading, .. } => reading.claim.as_ref().map(|claim| (claim, None)),
             Stage::Waiting { .. } | Stage::Running { .. } | Stage::Ended { .. } => None,
         };
-        let running = matches!(operation.stage, Stage::Running { .. });
+        let running = matches!(operation.stage, Stage::Running { .. }) || operation.stopping();
         effects.extend(
             calls
                 .filter(|_| running)
@@ -66,16 +65,21 @@ pub fn wake(dc: &Datacenter, context: Context<'_>) -> Option<Time> {
     let mut moments = Vec::new();
     let led = dc.led.as_ref().filter(|led| led.epoch == context.epoch);
     moments.extend(led.and_then(|led| led.quiet_until));
+    moments.extend(dc.lapses.values().copied());
     for operation in dc.open.iter().filter_map(|(_, job)| dc.operation(job)) {
         match &operation.stage {
             Stage::Waiting { wait, .. } => {
-                let patience = wait.as_ref().filter(|wait| wait.reason != WaitReason::OperationRunning);
+                let patience = wait.as_ref().filter(|wait| policy::limited(wait.reason));
                 moments.extend(patience.map(|wait| wait.since + policy::WAIT_FOR_DATACENTER));
             }
             Stage::Running { since } => {
-                moments.push(*since + policy::BACKUP_DEADLINE);
+                let foreign = operation.foreign.then_some(policy::BACKUP_DEADLINE);
+                moments.push(*since + foreign.unwrap_or_else(|| super::stopping::deadline(operation)));
                 moments.push(*since + policy::SILENCE);
-                moments.push(*since + policy::SILENCE * 3);
+                moments.extend(operation.nodes.values().flat_map(node_moments));
+            }
+            Stage::Closing { since, .. } if operation.stopping() => {
+                moments.push(*since + policy::BACKUP_DEADLINE);
                 moments.extend(operation.nodes.values().flat_map(node_moments));
             }
             Stage::Closing { since, reading, .. } => {
@@ -91,12 +95,14 @@ pub fn wake(dc: &Datacenter, context: Context<'_>) -> Option<Time> {
 fn node_moments(node: &Node) -> Vec<Time> {
     let after = |time: Option<Time>, delta: TimeDelta| time.map(|time| time + delta);
     match &node.state {
-        NodeState::Pending { failures, since, failed_at, .. } => {
-            [after(*failed_at, policy::backoff(*failures)), after(*since, policy::SILENCE)]
-                .into_iter()
-                .flatten()
-                .collect()
-        }
+        NodeState::Pending { failures, failed_at, .. } => [
+            after(*failed_at, policy::backoff(*failures)),
+            after(node.away, policy::SILENCE),
+            after(node.away, policy::SILENCE * 3),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
         NodeState::Doubt { origin, failures, failed_at, heard, .. } => {
             vec![*failed_at + policy::backoff(*failures), *heard + policy::SILENCE, *origin + policy::START_VISIBLE]
         }

@@ -7,7 +7,7 @@ mod stream;
 use std::collections::BTreeSet;
 use stheno_decide::Observation;
 use stheno_decide::engine::{Command, Engine, Identity, Role};
-use stheno_events::observed::{BackupJob, BackupType, Gap, Meta, ObjectKind};
+use stheno_events::observed::{BackupJob, BackupType, Gap, JobRules, Meta, ObjectKind};
 use stheno_events::{Aggregate, DcKey, Digest, Envelope, Epoch, Fact, Time};
 use stheno_projections::World;
 use stream::{Stream, gone, job, prod};
@@ -184,6 +184,7 @@ fn schedule(uid: &str) -> stheno_events::observed::Schedule {
         concurrency: None,
         catch_up: stheno_events::observed::CatchUp::Latest,
         starting_deadline: None,
+        rules: JobRules::default(),
         keep_complete: None,
         keep_failed: None,
         owned: false,

@@ -1,140 +1,14 @@
 //! Given events, when it is this time, then these events and effects: one scenario for each rule of the backup process.
 
-use chrono::{TimeDelta, TimeZone, Utc};
-use std::collections::BTreeMap;
-use stheno_decide::{Call as Called, Context, Effect, decide, due, policy, wake};
-use stheno_events::backup::{
-    self, Call, NodeFailed, NodeFinished, NodeStarted, NodeUnanswered, SidecarKind, Summarised,
-};
+mod scenario;
+
+use scenario::{Scenario, at, datacenter, job, meta, pod};
+use stheno_decide::{Call as Called, due, policy, wake};
+use stheno_events::backup::{self, Call, NodeFailed, NodeUnanswered, SidecarKind, Summarised};
 use stheno_events::datacenter::Led;
-use stheno_events::observed::{self, BackupJob, BackupType, Meta, Pod, Sidecar};
-use stheno_events::{DcKey, Epoch, Event, PodName, Time, Uid};
-use stheno_projections::Datacenter;
+use stheno_events::observed::{self, BackupJob, Pod};
+use stheno_events::{DcKey, Epoch, PodName};
 use stheno_projections::backup::NodeState;
-
-fn at(seconds: i64) -> Time {
-    Utc.with_ymd_and_hms(2026, 3, 1, 2, 0, 0).unwrap() + TimeDelta::seconds(seconds)
-}
-
-fn meta(uid: &str, name: &str) -> Meta {
-    Meta {
-        uid: uid.into(),
-        name: name.into(),
-        resource_version: "1".into(),
-        generation: 1,
-        created: at(0),
-        deleting: None,
-    }
-}
-
-fn datacenter(size: i32) -> observed::Datacenter {
-    observed::Datacenter {
-        meta: meta("dc-1", "dc1"),
-        cluster: "Test Cluster".into(),
-        datacenter_name: None,
-        size,
-        racks: Vec::new(),
-        stopped: false,
-        observed_generation: 1,
-        progress: Some("Ready".into()),
-        conditions: BTreeMap::new(),
-    }
-}
-
-fn pod(index: usize) -> Pod {
-    Pod {
-        meta: meta(&format!("pod-{index}"), &format!("sts-{index}")),
-        cluster: "TestCluster".into(),
-        ip: Some(format!("10.0.0.{index}").into()),
-        sidecar: Some(Sidecar { port: 50051, ready: true }),
-    }
-}
-
-fn job(uid: &str, name: &str) -> BackupJob {
-    BackupJob {
-        meta: meta(uid, name),
-        dc: "dc1".into(),
-        backup_type: BackupType::Differential,
-        owned: false,
-        schedule: None,
-        annotations: BTreeMap::new(),
-    }
-}
-
-/// A datacenter in the making, and the clock.
-struct Scenario {
-    dc: Datacenter,
-    key: DcKey,
-    epoch: Epoch,
-    now: Time,
-}
-
-impl Scenario {
-    fn given(events: impl IntoIterator<Item = Event>) -> Self {
-        let mut scenario =
-            Self { dc: Datacenter::default(), key: DcKey::new("prod", "dc1"), epoch: Epoch(1), now: at(0) };
-        scenario.and(Led { epoch: Epoch(1), quiet_until: None });
-        events.into_iter().for_each(|event| scenario.and(event));
-        scenario
-    }
-
-    /// Three nodes with sidecars, one job.
-    fn ready() -> Self {
-        let pods = (0..3).map(|index| pod(index).into());
-        Self::given(std::iter::once(datacenter(3).into()).chain(pods).chain([job("job-1", "nightly").into()]))
-    }
-
-    fn and(&mut self, event: impl Into<Event>) {
-        self.dc.fold(&event.into(), self.now);
-    }
-
-    fn when(&mut self, seconds: i64) -> &mut Self {
-        self.now = at(seconds);
-        self
-    }
-
-    fn context(&self) -> Context<'_> {
-        Context { key: &self.key, now: self.now, epoch: self.epoch }
-    }
-
-    /// Decides until nothing follows, folding; the names of what was decided, with what matters of each.
-    fn then(&mut self) -> Vec<String> {
-        let mut said = Vec::new();
-        for _ in 0..10 {
-            let events = decide(&self.dc, self.context());
-            if events.is_empty() {
-                break;
-            }
-            for event in events {
-                said.push(describe(&event));
-                self.and(event);
-            }
-        }
-        said
-    }
-
-    fn effects(&self) -> Vec<String> {
-        let call = |effect: &Effect| match &effect.key.call {
-            Called::Backup(call) => format!("{call:?}"),
-            Called::Task(call) => format!("{call:?}"),
-        };
-        due(&self.dc, self.context()).iter().map(call).collect()
-    }
-
-    fn claimed(&mut self, pod: &str) {
-        let call = Call::Start(pod.into());
-        self.and(backup::EffectClaimed { job: "job-1".into(), call, attempt: 1, serial: 1, epoch: Epoch(1) });
-    }
-
-    fn started(&mut self, pod: &str, sidecar: SidecarKind) {
-        self.and(NodeStarted { job: "job-1".into(), pod: pod.into(), attempt: 1, sidecar });
-    }
-
-    fn finished(&mut self, pod: &str) {
-        let (job, pod) = (Uid::from("job-1"), PodName::from(pod));
-        self.and(NodeFinished { job, pod, attempt: 1, bytes: Some(10), files: Some(1), reused: None });
-    }
-}
 
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
 /// The first claim after each of several calls in a row that were answered and broke off after `lasting` seconds: how
@@ -176,23 +50,6 @@ fn waits(lasting: i64) -> Vec<i64> {
 fn calls_that_break_off_right_after_their_answer_come_ever_more_seldom() {
     assert_eq!(waits(0), [1, 2, 4, 8, 16, 32, 60, 60]);
     assert_eq!(waits(90), [1; 8], "a stream that broke off after a while is joined again at once");
-}
-
-// What matters of an event is told; of the others the name is enough.
-#[allow(clippy::wildcard_enum_match_arm)]
-fn describe(event: &Event) -> String {
-    let name = event.kind().name;
-    match event {
-        Event::Backup(backup::Event::Queued(e)) => format!("{name} {:?}: {}", e.reason, e.message),
-        Event::Backup(backup::Event::EffectClaimed(e)) => {
-            format!("{name} {:?} attempt {} serial {} epoch {}", e.call, e.attempt, e.serial, e.epoch)
-        }
-        Event::Backup(backup::Event::NodeLost(e)) => format!("{name} {}: {}", e.pod, e.reason),
-        Event::Backup(backup::Event::OutcomeDecided(e)) => format!("{name} {:?}: {}", e.outcome, e.message),
-        Event::Backup(backup::Event::Completed(e)) => format!("{name}: {}", e.message),
-        Event::Backup(backup::Event::Failed(e)) => format!("{name} {:?}: {}", e.outcome, e.message),
-        _ => name.to_owned(),
-    }
 }
 
 #[test]

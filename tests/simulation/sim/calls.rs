@@ -6,7 +6,7 @@ use crate::process::{Input, Step};
 use crate::sidecar::{Answer, Kind, Work};
 use stheno_decide::{Call as Called, Effect};
 use stheno_events::backup::{self, Call, NodeFailed, NodeFinished, NodeStarted, NodeUnanswered, SidecarKind};
-use stheno_events::{Epoch, Event, PodName, Time};
+use stheno_events::{Epoch, Event, PodName, Time, Uid};
 
 impl Sim {
     /// No overlapping effects: nothing of an earlier term begins at a node after something of a later one.
@@ -52,6 +52,7 @@ impl Sim {
             Answer::Unreachable
         } else {
             match (kind, &called) {
+                (Kind::Stheno, Call::Stop(_)) => sidecar.cancel(now, &backup, &work.operation, epoch),
                 (Kind::Stheno, _) => sidecar.start(now, &backup, work, epoch),
                 (Kind::Medusa, Call::Start(_)) if !asked_before => {
                     sidecar.start(now, &backup, work, epoch);
@@ -61,12 +62,22 @@ impl Sim {
                 (Kind::Medusa, _) => sidecar.status(now, &backup),
             }
         };
+        self.law_of_parallelism(&effect.key.job);
         self.note(|| format!("sidecar {pod} answers {answer:?} to epoch {epoch}"));
         if self.crash_of(index, life, true) {
             return;
         }
         let answer = if self.chance(self.plan.faults.lost_reply) { Answer::Unreachable } else { answer };
         self.answer(index, life, effect, kind, answer);
+    }
+
+    /// No more nodes are at work than the job allows, whoever leads and whatever was lost.
+    fn law_of_parallelism(&mut self, job: &Uid) {
+        let Some(most) = self.plan.rules.parallelism else { return };
+        let working = self.sidecars.values().filter(|sidecar| sidecar.works_on(job, self.now)).count();
+        if working > usize::try_from(most).expect("a small number") {
+            self.faults_found.push(format!("{working} nodes are at work at {}, {most} may be", self.now));
+        }
     }
 
     pub(super) fn answer(&mut self, index: usize, life: u64, effect: Effect, kind: Kind, answer: Answer) {

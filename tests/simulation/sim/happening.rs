@@ -6,7 +6,7 @@ use crate::process::{Input, Process};
 use std::sync::Arc;
 use stheno_decide::Effect;
 use stheno_decide::engine::Append;
-use stheno_events::observed::TaskOperation;
+use stheno_events::observed::{JobRules, TaskOperation};
 use stheno_events::{PodName, Uid};
 use stheno_projections::World;
 
@@ -39,6 +39,12 @@ pub(super) enum Happening {
     PodReady(PodName),
     PodBack(PodName),
     UserDeletes(Uid),
+    /// What a person does to the job with this UID.
+    Wished(Uid),
+    /// Another job is asked for.
+    Next,
+    /// The deletion of a job whose time to live is over.
+    ExpireArrives(usize, u64, Uid),
     /// Nothing stands in the way of a process any more.
     Clear(usize),
     /// A copy of the API server's store is made, put back, and accepted by a person.
@@ -152,6 +158,20 @@ impl Sim {
             Happening::Copy => self.copy = Some(self.api.clone()),
             Happening::PutBack => self.put_back(),
             Happening::Accept => self.accept(),
+            Happening::ExpireArrives(index, life, uid) => {
+                if let Some(change) = self.api.delete(&uid) {
+                    self.tell(&change);
+                }
+                if self.crash_of(index, life, true) {
+                    return;
+                }
+                self.reply(index, life, Input::Written(uid));
+            }
+            Happening::Wished(uid) => self.wished(&uid),
+            Happening::Next => {
+                let change = self.api.job("weekly", JobRules { suspended: false, ..self.plan.rules }, time(self.now));
+                self.tell(&change);
+            }
             Happening::UserDeletes(uid) => {
                 if let Some(body) = self.api.objects.get(&uid) {
                     self.deleted_by_user.insert(body.meta().name.clone());

@@ -1,6 +1,7 @@
 //! What a run is: how many of what, and what goes wrong how often.
 
 use crate::sidecar::Kind;
+use stheno_events::observed::JobRules;
 
 /// Chances in a thousand, at each occasion.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,4 +73,21 @@ pub(crate) struct Plan {
     pub(crate) outages: bool,
     /// Whether people ask for purges and syncs too.
     pub(crate) tasks: bool,
+    /// The rules of the job that a person asks for.
+    pub(crate) rules: JobRules,
+    /// What a person does to that job while it runs; then another one is asked for.
+    pub(crate) wish: Option<Wish>,
+}
+
+/// What a person does to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Nothing: there is another job behind it.
+    Patience,
+    /// Cancels it by the annotation.
+    Cancel,
+    /// Deletes it.
+    Delete,
+    /// Suspends it, and lets it go on after a while.
+    Suspend,
 }

@@ -4,7 +4,9 @@ use chrono::{TimeDelta, TimeZone, Utc};
 use std::collections::BTreeMap;
 use stheno_decide::{Context, schedule};
 use stheno_events::backup::{Completed, Failed, Outcome, OutcomeDecided, Started};
-use stheno_events::observed::{self, BackupJob, BackupType, CatchUp, Gone, Meta, ObjectKind, ScheduledOperation};
+use stheno_events::observed::{
+    self, BackupJob, BackupType, CatchUp, Gone, JobRules, Meta, ObjectKind, ScheduledOperation,
+};
 use stheno_events::schedule::{Event as ScheduleEvent, ObjectCreated, Requested};
 use stheno_events::{DcKey, Epoch, Event, Time, Uid};
 use stheno_projections::Datacenter;
@@ -35,6 +37,7 @@ pub(crate) fn asked(cron: &str) -> observed::Schedule {
         concurrency: None,
         catch_up: CatchUp::Latest,
         starting_deadline: None,
+        rules: JobRules::default(),
         keep_complete: None,
         keep_failed: None,
         owned: false,
@@ -139,6 +142,7 @@ impl Clockwork {
             backup_type: BackupType::Full,
             owned: true,
             schedule: Some(self.request.meta.uid.clone()),
+            rules: JobRules::default(),
             annotations: BTreeMap::new(),
         }
     }

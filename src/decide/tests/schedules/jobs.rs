@@ -2,7 +2,7 @@
 
 use crate::clockwork::{Clockwork, asked, at};
 use stheno_events::backup::Outcome;
-use stheno_events::observed::{Adopted, ObjectKind, ScheduledOperation};
+use stheno_events::observed::{Adopted, JobRules, ObjectKind, ScheduledOperation};
 use stheno_projections::datacenter::Object;
 
 const FIRST: &str = "nightly-1772326800";
@@ -99,6 +99,26 @@ fn jobs_beyond_the_history_limits_go_the_oldest_first() {
     clockwork.gone(ObjectKind::MedusaBackupJob, &format!("uid-of-{FIRST}"), FIRST);
     assert!(!clockwork.dc.scheduled.contains_key(FIRST));
     assert_eq!(clockwork.then(), [""; 0]);
+}
+
+/// Whatever a schedule says of its jobs they are created with.
+#[test]
+fn jobs_have_the_rules_of_their_schedule() {
+    let mut request = asked("0 * * * *");
+    request.rules = JobRules {
+        parallelism: Some(2),
+        backoff_limit: Some(0),
+        active_deadline: Some(3_600),
+        ttl: Some(86_400),
+        suspended: true,
+    };
+    let mut clockwork = Clockwork::of(request);
+    clockwork.creating = false;
+    clockwork.when(at(60));
+    let key = stheno_events::DcKey::new("prod", "dc1");
+    let object = stheno_projections::status::scheduled_object(&clockwork.dc.scheduled[FIRST], &clockwork.dc, &key);
+    let Some(stheno_projections::status::ScheduledObject::Job(job)) = object else { panic!("{object:?}") };
+    insta::assert_json_snapshot!(job.spec);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stheno_decide::Observation;
 use stheno_decide::engine::{Append, Appended, Command, Engine, Identity, WATCHED};
-use stheno_events::observed::{BackupJob, BackupType, Gone, Meta, ObjectKind};
+use stheno_events::observed::{BackupJob, BackupType, Gone, JobRules, Meta, ObjectKind};
 use stheno_events::{Digest, Envelope, EventId, Time};
 use stheno_projections::World;
 
@@ -32,6 +32,7 @@ pub fn job(number: u64) -> BackupJob {
         backup_type: BackupType::Full,
         owned: false,
         schedule: None,
+        rules: JobRules::default(),
         annotations: BTreeMap::new(),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use stheno_decide::{Call, Context, Effect, decide, due};
 use stheno_events::datacenter::Led;
-use stheno_events::observed::{self, BackupJob, BackupType, Meta, Pod, Sidecar, TaskOperation};
+use stheno_events::observed::{self, BackupJob, BackupType, JobRules, Meta, Pod, Sidecar, TaskOperation};
 use stheno_events::task::{self, NodeFailed, NodeFinished, NodeUnanswered, Purged};
 use stheno_events::{DcKey, Digest, Epoch, Event, Time, Uid, backup};
 use stheno_projections::Datacenter;
@@ -114,6 +114,7 @@ impl Scenario {
             backup_type: BackupType::Differential,
             owned: false,
             schedule: None,
+            rules: JobRules::default(),
             annotations: BTreeMap::new(),
         });
         self.pods();

@@ -24,6 +24,8 @@ mod import;
 mod nats;
 #[path = "audit/process.rs"]
 mod process;
+#[path = "audit/redact.rs"]
+mod redact;
 #[path = "audit/redecide.rs"]
 mod redecide;
 #[path = "support/registries.rs"]

@@ -45,6 +45,9 @@ pub struct Header {
     pub exported: Time,
     /// The program and version that exported it.
     pub by: String,
+    /// Names are pseudonyms, and hashes void: it tells what happened, and proves nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redacted: bool,
 }
 
 /// What the file must amount to.

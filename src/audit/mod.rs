@@ -17,6 +17,7 @@ mod manifest;
 pub mod object;
 pub mod output;
 mod progress;
+pub mod redact;
 pub mod redecide;
 pub mod replay;
 pub mod row;

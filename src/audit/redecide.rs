@@ -137,16 +137,15 @@ impl Redecider {
     pub fn add(&mut self, entry: &Entry) {
         if let (Some(key), Ok(envelope)) = (entry.datacenter(), &entry.envelope) {
             self.report.messages += 1;
-            let known: Option<Vec<&Event>> = envelope.events.iter().map(known).collect();
-            match known {
+            match known(envelope) {
                 Some(events) => self.compare(entry, key, envelope, &events),
                 None => self.report.unjudged += 1,
             }
         }
         entry.fold(entry.digest(), &mut self.world);
         if let (None, Ok(envelope)) = (entry.datacenter(), &entry.envelope) {
-            for event in envelope.events.iter().filter_map(known) {
-                if let Event::Operator(OperatorEvent::SteppedDown(e)) = event {
+            for fact in &envelope.events {
+                if let Fact::Known(Event::Operator(OperatorEvent::SteppedDown(e))) = fact {
                     self.ended.insert(e.epoch);
                 }
             }
@@ -158,15 +157,14 @@ impl Redecider {
         }
     }
 
-    fn compare(&mut self, entry: &Entry, key: &DcKey, envelope: &Envelope, events: &[&Event]) {
-        let facts = events.iter().position(|event| is_decision(event)).unwrap_or(events.len());
-        let (facts, then) = events.split_at(facts);
+    /// How many of a message's events are facts, and what this build decides on them; none where it cannot judge.
+    pub(super) fn decide(&self, key: &DcKey, envelope: &Envelope, events: &[&Event]) -> Option<(usize, Vec<Event>)> {
+        let told = events.iter().position(|event| is_decision(event)).unwrap_or(events.len());
+        let (facts, then) = events.split_at(told);
         if then.iter().any(|event| !is_decision(event)) {
             // Nothing that this build writes has facts behind decisions.
-            self.report.unjudged += 1;
-            return;
+            return None;
         }
-        self.report.decisions += then.len() as u64;
         let state = self.world.datacenter(key).cloned().unwrap_or_default();
         let mut draft = Draft::new(state, envelope.at);
         facts.iter().for_each(|event| draft.push((*event).clone()));
@@ -175,7 +173,17 @@ impl Redecider {
         if deciding && !(then.is_empty() && draft.full()) {
             draft.decide(Context { key, now: envelope.at, epoch: envelope.epoch });
         }
-        let now: Vec<&Event> = draft.events.iter().skip(facts.len()).collect();
+        Some((told, draft.events.split_off(told)))
+    }
+
+    fn compare(&mut self, entry: &Entry, key: &DcKey, envelope: &Envelope, events: &[&Event]) {
+        let Some((facts, now)) = self.decide(key, envelope, events) else {
+            self.report.unjudged += 1;
+            return;
+        };
+        let (_, then) = events.split_at(facts);
+        self.report.decisions += then.len() as u64;
+        let now: Vec<&Event> = now.iter().collect();
         if now == then {
             self.silent.remove(key);
             return;
@@ -208,11 +216,13 @@ impl Redecider {
     }
 }
 
-const fn known(fact: &Fact) -> Option<&Event> {
-    match fact {
+/// The events of a message, where this build knows all of them.
+pub(super) fn known(envelope: &Envelope) -> Option<Vec<&Event>> {
+    let events = envelope.events.iter().map(|fact| match fact {
         Fact::Known(event) => Some(event),
         Fact::Unknown { .. } => None,
-    }
+    });
+    events.collect()
 }
 
 /// What only one of two lists of decisions holds, as lines.

@@ -128,6 +128,11 @@ pub enum Error {
     /// Only a stream grows.
     #[error("an exported log does not grow, so there is nothing to follow and nothing to resume: leave out --file")]
     Still,
+    /// Its hashes are void.
+    #[error(
+        "the log was redacted: its hashes are void, so it cannot be verified; verify the log that it was exported from"
+    )]
+    Redacted,
     /// The server does not answer any more.
     #[error("NATS went away: nothing came for {} s behind message {after}", SILENCE.as_secs())]
     Away {
@@ -150,6 +155,7 @@ impl Error {
             | Self::NoData(_)
             | Self::NoHome
             | Self::Still
+            | Self::Redacted
             | Self::Away { .. } => None,
         }
     }
@@ -220,6 +226,15 @@ impl Source {
                 log: header.log.clone(),
             }),
             Self::Memory { .. } => None,
+        }
+    }
+
+    /// Whether it is an exported log whose names are pseudonyms and whose hashes are void.
+    #[must_use]
+    pub const fn redacted(&self) -> bool {
+        match self {
+            Self::File { header, .. } => header.redacted,
+            Self::Nats(_) | Self::Memory { .. } => false,
         }
     }
 

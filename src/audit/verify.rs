@@ -64,6 +64,9 @@ pub async fn verify(source: &Source) -> Result<Report, SourceError> {
 /// # Errors
 /// When the log cannot be read for a reason that lies outside it.
 pub async fn verify_with(source: &Source, vouchers: Vouchers) -> Result<Report, SourceError> {
+    if source.redacted() {
+        return Err(SourceError::Redacted);
+    }
     let mut reader = source.read(1, Scope::default()).await?;
     let mut verifier = match Verifier::new(vouchers, source.log().clone(), source.identity().as_ref()) {
         Ok(verifier) => verifier,

@@ -6,6 +6,7 @@ use crate::api::Body;
 use crate::sidecar::{Kind, Sidecar};
 use crate::sim::{OLD, Sim, UNKNOWN, dc, epochs, time};
 use std::collections::{BTreeMap, BTreeSet};
+use stheno::audit::redact::{Names, Redactor};
 use stheno::audit::{Entry, redecide::Redecider, verify::Verifier};
 use stheno_decide::cron::{Cron, Tz};
 use stheno_decide::policy;
@@ -95,6 +96,34 @@ fn redecided(sim: &Sim) -> Result<(), String> {
         return Err(format!("{} messages cannot be decided once more", report.unjudged));
     }
     report.differences.first().map_or(Ok(()), |difference| Err(format!("decided otherwise: {difference}")))
+}
+
+/// What is given away holds no name of the simulation's, and is decided as it was decided.
+pub(crate) fn redacted(sim: &Sim) -> Result<(), String> {
+    let names = ["prod", "dc1", "test", "nightly", "often", "fire", "uid-"];
+    let mut collected = Names::default();
+    entries(sim).for_each(|entry| collected.learn(&entry));
+    let mut redactor = Redactor::new(LogId::of_cluster("cluster-uid"), collected);
+    let mut redecider = Redecider::default();
+    for entry in entries(sim) {
+        let redacted = redactor.redact(&entry).map_err(|error| error.to_string())?;
+        let holds = |name: &&&str| redacted.payload.windows(name.len()).any(|part| part == name.as_bytes());
+        if let Some(name) = names.iter().find(|name| redacted.subject.contains(**name) || holds(name)) {
+            return Err(format!("message {} holds the name {name}: {:?}", entry.sequence, redacted.envelope));
+        }
+        redecider.add(&redacted);
+    }
+    if let Some(sequence) = redactor.finish() {
+        return Err(format!("message {sequence} is decided otherwise without names"));
+    }
+    let mut original = Redecider::default();
+    entries(sim).for_each(|entry| original.add(&entry));
+    let (was, is) = (original.finish(), redecider.finish());
+    let same = was.differences.is_empty() && is.differences.is_empty();
+    if !same || (was.messages, was.decisions, was.unjudged) != (is.messages, is.decisions, is.unjudged) {
+        return Err(format!("decided otherwise without names: {:?}", is.differences.first()));
+    }
+    Ok(())
 }
 
 /// One terminal event for each job, and nothing about it after that.

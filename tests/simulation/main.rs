@@ -357,6 +357,28 @@ fn an_older_store_is_put_back() {
     });
 }
 
+/// Logs of every kind, without their names: decided as they were.
+#[test]
+fn redacted_logs() {
+    for seed in 0..env("STHENO_SIM_SEEDS").unwrap_or(200) {
+        let kind = if seed.is_multiple_of(2) { Kind::Stheno } else { Kind::Medusa };
+        let everything = Plan { nodes: 1 + seed % 4, seed, faults: Faults::everything(), operators: 2, ..calm(kind) };
+        let plan = match seed % 5 {
+            0 => Plan { put_back: true, faults: Faults::leaders(), ..everything },
+            1 => {
+                let faults = Faults { user_deletes: 0, ..Faults::everything() };
+                Plan { schedule: Some("*/20 0-1 * * *"), outages: true, faults, ..everything }
+            }
+            2 => Plan { tasks: true, ..everything },
+            3 => Plan { wish: Some(Wish::Cancel), ..everything },
+            _ => everything,
+        };
+        let mut sim = Sim::new(plan);
+        sim.run();
+        check::redacted(&sim).unwrap_or_else(|fault| panic!("seed {seed}: {fault}"));
+    }
+}
+
 /// A night's worth of seeds.
 #[test]
 #[ignore = "runs for hours: cargo nightly"]

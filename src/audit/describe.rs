@@ -237,26 +237,34 @@ fn schedule(event: &ScheduleEvent) -> String {
             format!("the time {} asks late for {what} {name}, {}", clock(e.slot), next(&e.next))
         }
         ScheduleEvent::Skipped(e) => {
-            let why = match e.reason {
-                SkipReason::Suspended => "the schedule was suspended",
-                SkipReason::OperationRunning => "an operation before it still ran",
-            };
-            format!("nothing was started for {}: {why}", times(e.first, e.last, e.count))
+            format!("nothing was started for {}: {}", times(e.first, e.last, e.count), skipped(e.reason))
         }
         ScheduleEvent::Missed(e) => {
-            let why = match e.reason {
-                MissReason::Superseded => "nobody was there, and a later time stands for it",
-                MissReason::DeadlinePassed => "it was too late (startingDeadlineSeconds)",
-                MissReason::NotInTime => "it was too late, and nothing late is made up for (catchUp: None)",
-                MissReason::TooMany => "more had passed than are made up for",
-            };
-            format!("{} missed: {why}", times(e.first, e.last, e.count))
+            format!("{} missed: {}", times(e.first, e.last, e.count), missed(e.reason))
         }
         ScheduleEvent::ObjectCreated(e) if e.foreign => {
             format!("{} was there already and stays as it is: this schedule did not make it", e.name)
         }
         ScheduleEvent::ObjectCreated(e) => format!("{} was created (uid {})", e.name, e.uid),
         ScheduleEvent::Expired(e) => format!("{} is to be deleted: more have ended than are kept", e.name),
+    }
+}
+
+/// Why nothing was started for a time of a schedule, on purpose.
+pub(super) const fn skipped(reason: SkipReason) -> &'static str {
+    match reason {
+        SkipReason::Suspended => "the schedule was suspended",
+        SkipReason::OperationRunning => "an operation before it still ran",
+    }
+}
+
+/// Why nothing was started for a time of a schedule when it came.
+pub(super) const fn missed(reason: MissReason) -> &'static str {
+    match reason {
+        MissReason::Superseded => "nobody was there, and a later time stands for it",
+        MissReason::DeadlinePassed => "it was too late (startingDeadlineSeconds)",
+        MissReason::NotInTime => "it was too late, and nothing late is made up for (catchUp: None)",
+        MissReason::TooMany => "more had passed than are made up for",
     }
 }
 
@@ -388,7 +396,8 @@ pub const fn weight(fact: &Fact) -> Weight {
     }
 }
 
-fn clock(time: Time) -> String {
+/// A moment for people.
+pub(super) fn clock(time: Time) -> String {
     time.format("%Y-%m-%d %H:%M:%S").to_string()
 }
 

@@ -1,6 +1,7 @@
-//! `audit why`: what led to where a job or a task stands, in at most 15 lines: who asked, what was decided, what each pod answered,
-//! what it waits for now, and what to do next.
+//! `audit why`: what led to where a job or a task stands, in at most 15 lines: who asked, what was decided, what each pod
+//! answered, what it waits for now, and what to do next. Of a schedule: how its last times ended.
 
+mod schedule;
 mod task;
 
 use super::describe::{outcome, reason};
@@ -24,7 +25,7 @@ const PODS: usize = 5;
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Example: stheno audit why medusabackupjob prod/nightly-1")]
 pub(super) struct Args {
-    /// MedusaBackupJob, MedusaBackup or MedusaTask; short names as in kubectl.
+    /// MedusaBackupJob, MedusaBackup, MedusaBackupSchedule or MedusaTask; short names as in kubectl.
     #[arg(value_name = "KIND")]
     kind: KindArg,
     /// The object.
@@ -65,9 +66,13 @@ impl Args {
     /// # Errors
     /// When the log cannot be read, never met the object, or the kind is not one that is decided about.
     pub(super) async fn run(&self, source: &Source, format: Format, screen: Screen<'_>) -> anyhow::Result<()> {
+        if self.kind.0 == ObjectKind::MedusaBackupSchedule {
+            return write(&schedule::lines(&self.name, source).await?, format, screen);
+        }
         if !matches!(self.kind.0, ObjectKind::MedusaBackupJob | ObjectKind::MedusaBackup | ObjectKind::MedusaTask) {
             anyhow::bail!(
-                "nothing is decided about a {}: ask for a MedusaBackupJob or a MedusaTask, or see `stheno audit show`",
+                "nothing is decided about a {}: ask for a MedusaBackupJob, a MedusaBackupSchedule or a MedusaTask, or see \
+                 `stheno audit show`",
                 self.kind.0.as_str()
             );
         }
@@ -99,17 +104,7 @@ impl Args {
         let Some(lines) = lines else {
             anyhow::bail!("{} {} is no longer in the fold: see `stheno audit show`", self.kind.0.as_str(), self.name);
         };
-        match format {
-            Format::Text => {
-                for line in lines {
-                    let time = line.time.map(|time| time.format("%Y-%m-%d %H:%M:%S ").to_string()).unwrap_or_default();
-                    let place = line.sequence.map(|sequence| format!(" (message {sequence})")).unwrap_or_default();
-                    writeln!(screen.out, "{:8} {time}{}{place}", line.about, line.text)?;
-                }
-            }
-            Format::Json | Format::Yaml => output::value(screen.out, format, &lines)?,
-        }
-        Ok(())
+        write(&lines, format, screen)
     }
 
     /// The latest job or task of that name, and names like it.
@@ -140,6 +135,20 @@ impl Args {
             Fact::Known(_) | Fact::Unknown { .. } => None,
         }
     }
+}
+
+fn write(lines: &[Line], format: Format, screen: Screen<'_>) -> anyhow::Result<()> {
+    match format {
+        Format::Text => {
+            for line in lines {
+                let time = line.time.map(|time| time.format("%Y-%m-%d %H:%M:%S ").to_string()).unwrap_or_default();
+                let place = line.sequence.map(|sequence| format!(" (message {sequence})")).unwrap_or_default();
+                writeln!(screen.out, "{:8} {time}{}{place}", line.about, line.text)?;
+            }
+        }
+        Format::Json | Format::Yaml => output::value(screen.out, format, &lines)?,
+    }
+    Ok(())
 }
 
 impl Story {
@@ -310,11 +319,14 @@ fn stands(world: &World, dc: &Datacenter, operation: &Operation) -> (String, Str
             let ended = |node: &&Node| matches!(node.state, NodeState::Finished { .. } | NodeState::Failed { .. });
             let open = operation.nodes.len() - operation.nodes.values().filter(ended).count();
             let doubt = operation.nodes.values().any(|node| matches!(node.state, NodeState::Doubt { .. }));
-            let next = match doubt {
-                true => {
-                    "see the logs of the container medusa of the pod that does not answer; it is asked again by itself"
-                }
-                false => "nothing: it goes on by itself",
+            let in_vain = |node: &Node| matches!(node.state, NodeState::Pending { failures, .. } if failures > 0);
+            let next = if doubt {
+                "see the logs of the container medusa of the pod that does not answer; it is asked again by itself"
+            } else if operation.nodes.values().any(in_vain) {
+                "see the logs of the container medusa of the pod that cannot be called, and whether a NetworkPolicy \
+                 keeps the operator from its port; it is tried again by itself"
+            } else {
+                "nothing: it goes on by itself"
             };
             (format!("waits for the end of {}", count(open, "pod")), next.into())
         }

@@ -1,13 +1,26 @@
 //! `audit why`: what a tired person reads at night, in at most 15 lines.
 
-use crate::story::{Story, audit, dc, two_backups, uid};
-use stheno_events::backup::{Call, EffectClaimed, NodeUnanswered, Queued, WaitReason};
+use crate::story::{Story, audit, dc, pod, pod_seen, start, two_backups, uid};
+use chrono::TimeDelta;
+use stheno_events::backup::{
+    Call, EffectClaimed, Failed, NodeFailed, NodeFinished, NodeStarted, NodeUnanswered, Outcome, OutcomeDecided,
+    Queued, SidecarKind, Started, WaitReason,
+};
 use stheno_events::datacenter::Led;
-use stheno_events::observed::{BackupJob, BackupType, JobRules, Meta, Task, TaskOperation};
-use stheno_events::{Digest, Epoch, Event, Fact, PodName, Process, Uid, task};
+use stheno_events::observed::{
+    BackupJob, BackupType, CatchUp, JobRules, Meta, Schedule, ScheduledOperation, Task, TaskOperation,
+};
+use stheno_events::schedule::{
+    Accepted, MissReason, Missed, ObjectCreated, Postponed, Ran, RanLate, Rejected, Requested, SkipReason, Skipped,
+};
+use stheno_events::{Digest, Epoch, Event, Fact, PodName, Process, Time, Uid, task};
 
 async fn why(story: &Story, name: &str) -> String {
-    let said = audit(&story.source(), &["why", "job", name]).await.unwrap();
+    why_of(story, "job", name).await
+}
+
+async fn why_of(story: &Story, kind: &str, name: &str) -> String {
+    let said = audit(&story.source(), &["why", kind, name]).await.unwrap();
     assert!(said.lines().count() <= 15, "{said}");
     said
 }
@@ -191,4 +204,219 @@ async fn whatever_lies_between() {
         story.say(&dc("dc1"), Process::Backup, vec![event]);
     }
     why(&story, "prod/nightly-2").await;
+}
+
+fn asked(story: &Story, name: &str, job: u32) -> BackupJob {
+    let meta = Meta {
+        uid: uid(job),
+        name: name.into(),
+        resource_version: "1".into(),
+        generation: 1,
+        created: story.now,
+        deleting: None,
+    };
+    let (backup_type, annotations) = (BackupType::Full, Default::default());
+    let rules = JobRules::default();
+    BackupJob { meta, dc: "dc1".into(), backup_type, rules, owned: false, schedule: None, annotations }
+}
+
+/// A pod without the container.
+fn without_sidecar() -> Story {
+    let mut story = Story::new();
+    story.opening();
+    let mut second = pod_seen(2, true);
+    second.sidecar = None;
+    let message = "pod c1-dc1-r2-sts-0 has no container \"medusa\": add the medusa section to the cluster".into();
+    let queued = Queued { job: uid(11), reason: WaitReason::SidecarMissing, message };
+    let request = asked(&story, "nightly-1", 11);
+    story.say(
+        &dc("dc1"),
+        Process::Backup,
+        vec![request.into(), pod_seen(1, true).into(), second.into(), queued.into()],
+    );
+    story
+}
+
+/// Three nodes are called; the third one as `third` says.
+fn three(third: impl Fn(&mut Story) -> Vec<Event>) -> Story {
+    let mut story = Story::new();
+    story.opening();
+    let nodes: Vec<_> = (1..=3).map(pod).collect();
+    let mut events: Vec<Event> = vec![asked(&story, "nightly-1", 11).into()];
+    events.extend((1..=3).map(|number| Event::from(pod_seen(number, true))));
+    events.push(Started { job: uid(11), nodes: nodes.clone() }.into());
+    events.extend(nodes.iter().map(|pod| {
+        let (job, call) = (uid(11), Call::Start(pod.clone()));
+        EffectClaimed { job, call, attempt: 1, serial: 1, epoch: Epoch(1) }.into()
+    }));
+    story.say(&dc("dc1"), Process::Backup, events).wait(1);
+    let accepted = nodes
+        .iter()
+        .take(2)
+        .map(|pod| NodeStarted { job: uid(11), pod: pod.clone(), attempt: 1, sidecar: SidecarKind::Stheno }.into());
+    let accepted = accepted.collect();
+    story.say(&dc("dc1"), Process::Backup, accepted).wait(1);
+    let events = third(&mut story);
+    story.say(&dc("dc1"), Process::Backup, events);
+    story
+}
+
+/// Nothing listens there.
+fn unreachable() -> Story {
+    three(|story| {
+        let unanswered = NodeUnanswered {
+            job: uid(11),
+            call: Call::Start(pod(3)),
+            attempt: 1,
+            serial: 1,
+            epoch: story.epoch,
+            in_doubt: false,
+            not_found: false,
+            heard: None,
+            error: "no connection to 10.0.0.3:50051: connection refused".into(),
+        };
+        vec![unanswered.into()]
+    })
+}
+
+/// One of three cannot write.
+fn one_of_three() -> Story {
+    three(|story| {
+        let reason = "cannot copy data/orders/nb-1-big-Data.db to the bucket: no space left on device";
+        let message = format!("1 of 3 nodes failed; c1-dc1-r3-sts-0: {reason}");
+        let done = |number| {
+            let (bytes, files, reused) = (Some(1 << 30), Some(40), Some(0));
+            Event::from(NodeFinished { job: uid(11), pod: pod(number), attempt: 1, bytes, files, reused })
+        };
+        story.wait(60);
+        vec![
+            done(1),
+            done(2),
+            NodeFailed { job: uid(11), pod: pod(3), attempt: 1, reason: reason.into(), retryable: false }.into(),
+            OutcomeDecided { job: uid(11), outcome: Outcome::Partial, message: message.as_str().into() }.into(),
+            Failed { job: uid(11), outcome: Outcome::Partial, message: message.into() }.into(),
+        ]
+    })
+}
+
+#[tokio::test]
+async fn what_goes_wrong_with_nodes() {
+    let mut all = String::new();
+    for (title, story) in [
+        ("a pod without sidecar", without_sidecar()),
+        ("a sidecar is not reachable", unreachable()),
+        ("one node of three failed", one_of_three()),
+    ] {
+        all.push_str(&format!("# {title}\n{}\n", why(&story, "prod/nightly-1").await));
+    }
+    insta::assert_snapshot!("why_nodes", all);
+}
+
+/// The slot of an hour of the day.
+fn slot(hour: i64) -> Time {
+    start() + TimeDelta::hours(hour - 2)
+}
+
+fn hourly() -> Uid {
+    uid(21)
+}
+
+fn requested(hour: i64) -> Requested {
+    let name = format!("hourly-{}", slot(hour).timestamp()).into();
+    let (operation, backup_type, rules) = (ScheduledOperation::Backup, BackupType::Full, JobRules::default());
+    Requested { name, operation, dc: "dc1".into(), backup_type, rules }
+}
+
+/// A schedule whose first time, at three, runs.
+fn scheduled() -> Story {
+    let mut story = Story::new();
+    story.opening();
+    let request = schedule(&story, "0 * * * *", false);
+    let accepted = Accepted { schedule: hourly(), generation: 1, next: Some(slot(3)) };
+    story.say(&dc("dc1"), Process::Schedule, vec![request.into(), accepted.into()]);
+    story.now = slot(3);
+    let ran = Ran { schedule: hourly(), slot: slot(3), object: requested(3), next: Some(slot(4)) };
+    story.say(&dc("dc1"), Process::Schedule, vec![ran.into()]).wait(1);
+    let created = ObjectCreated { schedule: hourly(), name: requested(3).name, uid: uid(31), foreign: false };
+    let mut job = asked(&story, &requested(3).name, 31);
+    job.schedule = Some(hourly());
+    let started = Started { job: uid(31), nodes: vec![pod(1), pod(2)] };
+    story.say(&dc("dc1"), Process::Schedule, vec![created.into(), job.into(), started.into()]);
+    story
+}
+
+fn schedule(story: &Story, cron: &str, suspended: bool) -> Schedule {
+    Schedule {
+        meta: asked(story, "hourly", 21).meta,
+        dc: "dc1".into(),
+        backup_type: BackupType::Full,
+        rules: JobRules::default(),
+        cron: cron.into(),
+        time_zone: Some("Europe/Berlin".into()),
+        suspended,
+        operation: ScheduledOperation::Backup,
+        concurrency: Some("Forbid".into()),
+        catch_up: CatchUp::Latest,
+        starting_deadline: None,
+        keep_complete: None,
+        keep_failed: None,
+        owned: false,
+    }
+}
+
+/// The time at four waits.
+fn postponed(story: &mut Story) {
+    story.now = slot(4);
+    let message = format!("waits for backup {} of the same datacenter", requested(3).name).into();
+    let postponed = Postponed { schedule: hourly(), slot: slot(4), until: Some(slot(5)), message };
+    story.say(&dc("dc1"), Process::Schedule, vec![postponed.into()]);
+}
+
+#[tokio::test]
+async fn a_tired_person_reads_why_of_a_schedule() {
+    let mut all = String::new();
+    let mut tell = async |title: &str, story: &Story| {
+        all.push_str(&format!("# {title}\n{}\n", why_of(story, "schedule", "prod/hourly").await));
+    };
+    let mut story = scheduled();
+    tell("its last backup runs", &story).await;
+    postponed(&mut story);
+    tell("a time waits", &story).await;
+    story.now = slot(5);
+    let (first, reason, next) = (slot(4), SkipReason::OperationRunning, Some(slot(5)));
+    let skipped = Skipped { schedule: hourly(), first, last: first, count: 1, reason, next };
+    story.say(&dc("dc1"), Process::Schedule, vec![skipped.into()]);
+    tell("a time was skipped: Forbid", &story).await;
+
+    let mut story = scheduled();
+    story.now = slot(8) + TimeDelta::minutes(5);
+    story.epoch = Epoch(2);
+    let led = Led { epoch: Epoch(2), quiet_until: None };
+    let (first, last, reason, next) = (slot(4), slot(7), MissReason::Superseded, Some(slot(8)));
+    let missed = Missed { schedule: hourly(), first, last, count: 4, reason, next };
+    let late = RanLate { schedule: hourly(), slot: slot(8), object: requested(8), next: Some(slot(9)) };
+    story.say(&dc("dc1"), Process::Schedule, vec![led.into(), missed.into(), late.into()]);
+    tell("times were missed while the operator was down", &story).await;
+    let (slot, object) = (slot(9), requested(9));
+    story.now = slot;
+    let ran = Ran { schedule: hourly(), slot, object, next: None };
+    let edited = schedule(&story, "0 0 30 2 *", false);
+    story.say(&dc("dc1"), Process::Schedule, vec![ran.into(), edited.into()]);
+    let accepted = Accepted { schedule: hourly(), generation: 1, next: None };
+    story.say(&dc("dc1"), Process::Schedule, vec![accepted.into()]);
+    tell("it never comes again", &story).await;
+    let edited = schedule(&story, "whenever", false);
+    let message = "spec.cronSchedule: 1 fields where five are needed".into();
+    let rejected = Rejected { schedule: hourly(), generation: 2, message };
+    story.say(&dc("dc1"), Process::Schedule, vec![edited.into(), rejected.into()]);
+    tell("it cannot be followed", &story).await;
+    let edited = schedule(&story, "0 * * * *", true);
+    let accepted = Accepted { schedule: hourly(), generation: 3, next: Some(slot + TimeDelta::hours(1)) };
+    story.say(&dc("dc1"), Process::Schedule, vec![edited.into(), accepted.into()]);
+    tell("it is suspended", &story).await;
+    insta::assert_snapshot!("why_schedule", all);
+    assert_eq!(
+        audit(&story.source(), &["why", "schedule", "prod/hourli"]).await.unwrap_err(),
+        "the log has never met MedusaBackupSchedule prod/hourli; similar: prod/hourly"
+    );
 }

@@ -9,7 +9,7 @@ mod metrics;
 mod obstacles;
 mod reading;
 mod silence;
-mod snapshots;
+pub(crate) mod snapshots;
 mod start;
 mod turn;
 mod witness;

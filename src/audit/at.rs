@@ -3,7 +3,7 @@
 use super::manifest::{Manifest, manifests};
 use super::object::{KindArg, NameArg};
 use super::output::{self, Format, Screen};
-use super::replay::world_at;
+use super::replay::{Begin, world_at};
 use super::select::Point;
 use super::similar::Similar;
 use super::source::Source;
@@ -29,6 +29,8 @@ pub(super) struct Args {
     /// Only objects of this namespace.
     #[arg(short = 'n', long, value_name = "NAMESPACE", env = "STHENO_NAMESPACE")]
     namespace: Option<String>,
+    #[command(flatten)]
+    begin: Begin,
 }
 
 impl Args {
@@ -40,7 +42,7 @@ impl Args {
         now: Time,
         screen: Screen<'_>,
     ) -> anyhow::Result<()> {
-        let (world, then) = world_at(source, self.point, now).await?;
+        let (world, then) = world_at(source, self.point, now, self.begin).await?;
         let all = manifests(&world);
         let of_kind = |manifest: &&Manifest| self.kind.is_none_or(|kind| kind.0 == manifest.kind);
         let chosen: Vec<&Manifest> = all.iter().filter(of_kind).filter(|manifest| self.wants(manifest)).collect();

@@ -2,7 +2,7 @@
 
 use super::manifest::{Manifest, manifests};
 use super::output::{self, Format, Screen};
-use super::replay::world_at;
+use super::replay::{Begin, world_at};
 use super::select::Point;
 use super::source::Source;
 use super::text::count;
@@ -25,6 +25,8 @@ pub(super) struct Args {
     /// Only objects of this namespace.
     #[arg(short = 'n', long, value_name = "NAMESPACE", env = "STHENO_NAMESPACE")]
     namespace: Option<String>,
+    #[command(flatten)]
+    begin: Begin,
 }
 
 /// What became of an object.
@@ -68,8 +70,8 @@ impl Args {
         now: Time,
         screen: Screen<'_>,
     ) -> anyhow::Result<()> {
-        let (before, _) = world_at(source, self.from, now).await?;
-        let (after, _) = world_at(source, self.to, now).await?;
+        let (before, _) = world_at(source, self.from, now, self.begin).await?;
+        let (after, _) = world_at(source, self.to, now, self.begin).await?;
         if before.position > after.position {
             anyhow::bail!(
                 "the first point (message {}) lies behind the second (message {}): name the earlier one first",

@@ -1,8 +1,10 @@
-//! The world as it was: the operator's own fold over the log, up to a point.
+//! The world as it was: the operator's own fold over the log, up to a point, from a snapshot on where one lies before it.
 
 use super::progress::Progress;
 use super::select::Point;
 use super::source::{Error as SourceError, Scope, Source};
+use crate::operator::snapshots;
+use std::time::Duration;
 use stheno_events::Time;
 use stheno_projections::World;
 
@@ -33,20 +35,50 @@ pub enum Error {
     Empty,
 }
 
+/// How long a snapshot is looked for: whoever may not read them waits no longer for a replay.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Where a replay begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub struct Begin {
+    /// Replay the log from its first message, whatever snapshots lie beside it.
+    #[arg(long, env = "STHENO_NO_SNAPSHOT", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_snapshot: bool,
+}
+
+impl Begin {
+    /// The newest world before a point that lies beside the log, and that it leads to; else an empty one.
+    async fn world(self, source: &Source, point: Point, until: Option<Time>) -> World {
+        let Source::Nats(log) = source else { return World::default() };
+        if self.no_snapshot {
+            return World::default();
+        }
+        let last = match point {
+            Point::Sequence(sequence) => sequence,
+            Point::Moment(_) => u64::MAX,
+        };
+        let world = snapshots::load_before(log, last, until.unwrap_or(Time::MAX_UTC));
+        tokio::time::timeout(PATIENCE, world).await.unwrap_or_default()
+    }
+}
+
 /// The world behind the last message at or before `point`, and when that is: the moment asked for, or the time of the
 /// message.
 ///
 /// # Errors
 /// When the log cannot be read, or the point lies outside it.
-pub async fn world_at(source: &Source, point: Point, now: Time) -> Result<(World, Time), Error> {
-    let mut reader = source.read(1, Scope::default()).await?;
-    let mut progress = Progress::begin("Replaying", source).await;
-    let mut world = World::default();
+pub async fn world_at(source: &Source, point: Point, now: Time, begin: Begin) -> Result<(World, Time), Error> {
     let until = match point {
         Point::Sequence(_) => None,
         Point::Moment(moment) => Some(moment.before(now)),
     };
-    let (mut last, mut begins) = (0, None);
+    let mut world = begin.world(source, point, until).await;
+    let (mut last, mut begins) = (world.position, world.at);
+    if last > 0 && point == Point::Sequence(last) {
+        return Ok((world, begins.unwrap_or(now)));
+    }
+    let mut reader = source.read(last + 1, Scope::default()).await?;
+    let mut progress = Progress::begin("Replaying", source).await;
     while let Some(entry) = reader.next().await? {
         if let Some(until) = until.filter(|until| entry.envelope.as_ref().is_ok_and(|envelope| envelope.at > *until)) {
             if begins.is_none() {

@@ -6,7 +6,7 @@ use crate::runtime;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use stheno_events::{Digest, Event};
+use stheno_events::{Digest, Event, Time};
 use stheno_projections::{LAYOUT, World};
 use tokio_util::sync::CancellationToken;
 
@@ -19,12 +19,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The newest world at or before `until` that this build can use and that this log leads to; an empty one where there is
 /// none.
-pub(super) async fn load(log: &Log, mut until: u64) -> World {
+pub(super) async fn load(log: &Log, until: u64) -> World {
+    load_before(log, until, Time::MAX_UTC).await
+}
+
+/// As [`load`], of one that lies at or before a moment too.
+pub(crate) async fn load_before(log: &Log, mut until: u64, moment: Time) -> World {
     let usable = |meta: &Meta| {
         let knows =
             |(name, version): &(String, u16)| Event::kinds().any(|kind| kind.name == name && kind.version == *version);
         // One that skipped what this build knows lacks it.
-        meta.layout == LAYOUT && !meta.skipped.iter().any(knows)
+        meta.layout == LAYOUT && meta.at <= moment && !meta.skipped.iter().any(knows)
     };
     while let Some((meta, bytes)) = log.snapshots().latest(until, usable).await {
         let sequence = meta.sequence;

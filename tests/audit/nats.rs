@@ -3,11 +3,13 @@
 use crate::story::{Story, audit, dc, events, start, two_backups};
 use std::sync::Arc;
 use std::time::Duration;
-use stheno::audit::{Source, SourceArgs};
+use stheno::audit::{Entry, Source, SourceArgs};
+use stheno::log::snapshot::Meta;
 use stheno::log::{Clock, Credentials, Endpoint, Log, Outcome, Patience, Settings};
 use stheno_events::datacenter::Led;
-use stheno_events::{Aggregate, Envelope, Epoch, LogId, Process};
+use stheno_events::{Aggregate, Digest, Envelope, Epoch, LogId, Process};
 use stheno_local::testing::nats;
+use stheno_projections::World;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 fn clock() -> Clock {
@@ -63,6 +65,51 @@ fn without_stored(text: &str) -> serde_json::Value {
         row.as_object_mut().unwrap().remove("stored");
     });
     value
+}
+
+/// A world beside the log, folded up to a message, and perhaps one that says what the log does not.
+pub async fn photographed(log: &Log, story: &Story, until: usize, planted: Option<&str>) {
+    let mut world = World::default();
+    for (sequence, (subject, stored, payload)) in (1..).zip(&story.messages).take(until) {
+        let entry = Entry::read(&story.log, sequence, subject.clone(), *stored, payload.clone());
+        entry.fold(entry.digest(), &mut world);
+    }
+    if let Some(name) = planted {
+        let dc = Arc::make_mut(world.datacenters.values_mut().next().unwrap());
+        Arc::make_mut(dc.object.as_mut().unwrap()).cluster = name.into();
+    }
+    let bytes = world.to_bytes().unwrap();
+    let (sequence, at, skipped) = (world.position, world.at.unwrap(), Default::default());
+    let meta = Meta { sequence, layout: stheno_projections::LAYOUT, digest: Digest::of(&bytes), at, skipped };
+    log.snapshots().put(&meta, &bytes).await.unwrap();
+}
+
+/// From a snapshot on or from the first message: the same objects.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moment_is_the_same_from_a_snapshot_on() {
+    let (server, story) = (nats().await.unwrap(), two_backups());
+    let log = written(&server.url(), &story).await;
+    photographed(&log, &story, 5, None).await;
+    let (memory, stream) = (story.source(), source(&server.url()).await);
+    let moments = story.messages.iter().map(|(_, time, _)| time.to_rfc3339());
+    for point in (1..=17).map(|sequence| sequence.to_string()).chain(moments) {
+        let expected = audit(&memory, &["at", &point]).await;
+        assert_eq!(audit(&stream, &["at", &point]).await, expected, "at {point}");
+        assert_eq!(audit(&stream, &["at", &point, "--no-snapshot"]).await, expected, "at {point}");
+    }
+    assert_eq!(audit(&stream, &["diff", "4", "9"]).await, audit(&memory, &["diff", "4", "9"]).await);
+    for point in ["2020-01-01", "9000"] {
+        assert_eq!(audit(&stream, &["at", point]).await, audit(&memory, &["at", point]).await);
+    }
+    // It is used: what only the snapshot says shows, behind it and not before.
+    photographed(&log, &story, 8, Some("planted")).await;
+    let shows = async |arguments: &[&str]| audit(&stream, arguments).await.unwrap().matches("planted").count();
+    assert_eq!(shows(&["at", "7"]).await, 0);
+    assert_ne!(shows(&["at", "8"]).await, 0);
+    assert_ne!(shows(&["at", "2026-03-01T03:00Z"]).await, 0);
+    assert_eq!(shows(&["at", "8", "--no-snapshot"]).await, 0);
+    assert_eq!(shows(&["at", &story.messages[6].1.to_rfc3339()]).await, 0);
+    log.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,7 +58,7 @@ pub const STARTS_AT_ONCE: usize = 32;
 /// How often the work of a node is tried again whose sidecar says that this may help, unless a job says otherwise.
 pub const BACKOFF_LIMIT: u32 = 2;
 
-/// A task that runs longer than this is given up: a purge of a node is asked for at most [`ATTEMPTS`] times, each with an
+/// A task that runs longer than this is given up: a purge of a node is asked for again at most [`BACKOFF_LIMIT`] times, each with an
 /// hour to answer.
 pub const TASK_DEADLINE: TimeDelta = TimeDelta::hours(12);
 

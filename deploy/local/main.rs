@@ -63,6 +63,8 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
+        // Listened to before anything is started: a signal in between would end this process alone.
+        let interrupted = interrupted();
         // Dropping the command's future ends the processes that it has started.
         tokio::select! {
             done = dispatch(cli.command) => match done {
@@ -72,7 +74,7 @@ fn main() -> ExitCode {
                     ExitCode::FAILURE
                 }
             },
-            number = interrupted() => {
+            number = interrupted => {
                 eprintln!("stheno-local: stopped; nothing is left running");
                 ExitCode::from(number)
             }
@@ -120,18 +122,28 @@ fn down(name: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The exit code of the first signal that asks us to end: 128 and its number, as shells say it.
-async fn interrupted() -> u8 {
-    let wait = async |kind: SignalKind| match signal(kind) {
-        Ok(mut signals) => {
-            signals.recv().await;
-            u8::try_from(128 + kind.as_raw_value()).unwrap_or(1)
+/// The exit code of the first signal that asks us to end: 128 and its number, as shells say it. Signals are listened to from
+/// the call on, not only when the answer is first waited for.
+fn interrupted() -> impl Future<Output = u8> {
+    let listen = |kind: SignalKind| {
+        let signals = signal(kind);
+        async move {
+            match signals {
+                Ok(mut signals) => {
+                    signals.recv().await;
+                    u8::try_from(128 + kind.as_raw_value()).unwrap_or(1)
+                }
+                Err(_) => std::future::pending().await,
+            }
         }
-        Err(_) => std::future::pending().await,
     };
-    tokio::select! {
-        code = wait(SignalKind::interrupt()) => code,
-        code = wait(SignalKind::terminate()) => code,
-        code = wait(SignalKind::hangup()) => code,
+    let (interrupt, terminate, hangup) =
+        (listen(SignalKind::interrupt()), listen(SignalKind::terminate()), listen(SignalKind::hangup()));
+    async move {
+        tokio::select! {
+            code = interrupt => code,
+            code = terminate => code,
+            code = hangup => code,
+        }
     }
 }

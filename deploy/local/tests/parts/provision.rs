@@ -118,8 +118,8 @@ fn a_builder_ends_with_its_parent_and_its_remains_are_cleared() {
         let status = parent.wait().unwrap();
         until("ended", || !Path::new(&builder).exists());
         // A process that is killed cannot tidy up; one that is asked to end does.
-        assert_eq!(half_built(&cache).len(), usize::from(signal == Signal::SIGKILL));
         assert_eq!(status.code(), (signal == Signal::SIGINT).then_some(130));
+        assert_eq!(half_built(&cache).len(), usize::from(signal == Signal::SIGKILL));
         fs::remove_file(&pid_file).unwrap();
 
         // The next one is not hindered by it: here it gets as far as a Go that fails at once.
